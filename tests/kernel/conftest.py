@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from lab import FSTYPES, TOOLS, Filesystem, Lab, leftovers, open_lab
+from tests.kernel.lab import FSTYPES, TOOLS, Filesystem, Lab, leftovers, open_lab
 
 
 @pytest.fixture(scope="session")

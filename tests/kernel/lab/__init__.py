@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from .commands import LabError, run
 from .lab import FSTYPES, GIB, MIB, TOOLS, Filesystem, Lab, open_lab
+from .load import Load, load
 from .teardown import leftovers, remove_crashed_labs
 from .throttle import throttled
 
@@ -25,7 +26,9 @@ __all__ = [
     "Filesystem",
     "Lab",
     "LabError",
+    "Load",
     "leftovers",
+    "load",
     "open_lab",
     "remove_crashed_labs",
     "run",

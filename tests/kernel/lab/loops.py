@@ -76,13 +76,13 @@ def loops_of(folder: Path) -> list[str]:
     for entry in sorted(Path("/sys/block").glob("loop*/loop/backing_file")):
         device = f"/dev/{entry.parent.parent.name}"
         try:
-            backing = entry.read_text(errors="replace").rstrip("\n")
-            if backing.startswith(prefix):
-                found.append(device)
-            elif not Path(backing).exists() and _name_at_attach(device).startswith(prefix):
-                found.append(device)
+            names = [entry.read_text(errors="replace").rstrip("\n")]
+            if not Path(names[0]).exists():
+                names.append(_name_at_attach(device))
         except OSError:
             continue  # detached by its owner between the listing and the look
+        if any(name.startswith(prefix) for name in names):
+            found.append(device)
     return found
 
 
