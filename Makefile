@@ -1,0 +1,67 @@
+# Each chore sets up what it needs: a virtual environment and caches in .cache/ (or in the
+# folder that QUIESCE_CACHE names), and packages of the distribution where they are missing.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+TOOLS := tests/tools
+RUN := $(TOOLS)/run.sh
+# The parts of `make test`, in order.
+PARTS := format-check types unit kernel sanity lint molecule
+# make unit ARGS='-k order -x': more arguments for the tool behind a target
+ARGS ?=
+
+export QUIESCE_CACHE QUIESCE_PYTHON MAKE
+
+.PHONY: help demo test $(PARTS) format py38 changelog-check link setup clean
+
+help: ## list the chores
+	@echo "make TARGET [ARGS='more arguments for the tool']"
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
+
+demo: ## show clean snapshots of busy filesystems (as root; makes its own filesystems)
+	@$(RUN) --system ansible-playbook quiesce.storage.demo $(ARGS)
+
+test: ## everything that has to pass: format-check, types, unit, kernel, sanity, lint, molecule
+	@$(TOOLS)/chain.sh $(PARTS)
+
+format: ## format the Python code, and mend what ruff can mend by itself
+	@$(RUN) ruff check --fix-only .
+	@$(RUN) ruff format .
+
+format-check: changelog-check ## are the Python code's format and style right, and the changelog?
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check --output-format concise .
+
+types: ## mypy, and py38
+	@$(TOOLS)/types.sh
+
+py38: ## does the code for managed hosts keep to Python 3.8?
+	@$(TOOLS)/py38.sh
+
+unit: ## pytest tests/unit: no root, no filesystems
+	@$(RUN) pytest tests/unit $(ARGS)
+
+kernel: ## pytest tests/kernel: freezes real filesystems on loop devices (as root)
+	@$(TOOLS)/kernel.sh $(ARGS)
+
+sanity: ## ansible-test sanity, with every Python found here
+	@$(TOOLS)/sanity.sh $(ARGS)
+
+lint: ## yamllint, ansible-lint with the profile production, shellcheck
+	@$(TOOLS)/lint.sh $(ARGS)
+
+molecule: ## the molecule scenario: playbooks run twice on test hosts (as root)
+	@$(TOOLS)/molecule.sh $(ARGS)
+
+changelog-check: ## are the changelog fragments well-formed?
+	@$(RUN) antsibull-changelog lint
+
+link: ## make the checkout usable as a collection by plain `ansible` in this folder
+	@$(TOOLS)/setup.sh link
+
+setup: ## set up all that the other chores need, and do nothing else
+	@$(TOOLS)/setup.sh system
+
+clean: ## remove everything that these chores have made
+	rm -rf .cache .ansible collections tests/output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,54 @@
+# Sourced by the scripts beside it: where things are, and how to say things.
+# shellcheck shell=bash
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+# Everything that is made lives here; QUIESCE_CACHE moves it elsewhere.
+CACHE=${QUIESCE_CACHE:-$ROOT/.cache}
+mkdir -p "$CACHE"
+CACHE=$(cd "$CACHE" && pwd -P)
+VENV=$CACHE/venv
+
+# mkfs, losetup and others are there, and `su` leaves them out of root's PATH.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+say() { printf '>>> %s\n' "$*"; }
+
+die() {
+    printf '!!! %s\n' "$*" >&2
+    exit 1
+}
+
+# Holds a lock for as long as the calling script runs: several `make` at once are fine.
+lock() {
+    exec 9>"$CACHE/$1.lock"
+    flock 9
+}
+
+# enter_venv: what every tool runs in. The user's own settings for Ansible and Python
+# stay outside, or a test would mean something else on every machine.
+enter_venv() {
+    local name
+    for name in $(compgen -e | grep '^ANSIBLE_' || true); do
+        unset "$name"
+    done
+    unset PYTHONPATH PYTHONHOME
+    export VIRTUAL_ENV=$VENV
+    export PATH=$VENV/bin:$PATH
+    export LC_ALL=C.UTF-8 # Ansible insists on UTF-8
+    export HYPOTHESIS_STORAGE_DIRECTORY=$CACHE/hypothesis
+    export ANSIBLE_HOME=$CACHE/ansible
+    export ANSIBLE_CONFIG=$ROOT/ansible.cfg
+    export ANSIBLE_COLLECTIONS_PATH=$ROOT/.cache/checkout/collections
+    export ANSIBLE_LOCALHOST_WARNING=false
+    export ANSIBLE_INVENTORY_UNPARSED_WARNING=false
+}
+
+# stage NAME: a real copy of the collection at a path that ansible-test accepts; prints it.
+stage() {
+    local copy=$CACHE/$1/ansible_collections/quiesce/storage
+    "$VENV/bin/python" "$ROOT/tests/tools/stage.py" "$ROOT" "$copy"
+    # Tools list files with git, and the repository around the copy would say: all ignored.
+    [ -d "$copy/.git" ] || git init --quiet "$copy"
+    printf '%s\n' "$copy"
+}

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# yamllint and ansible-lint (profile production), offline, on a copy of the collection.
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "$0")/lib.sh"
+"$ROOT/tests/tools/setup.sh" system
+enter_venv
+
+copy=$(stage lint)
+export ANSIBLE_COLLECTIONS_PATH=$CACHE/lint ANSIBLE_CONFIG=$copy/ansible.cfg
+cd "$copy"
+say "yamllint"
+yamllint --strict .
+say "ansible-lint"
+ansible-lint --offline --nocolor "$@"
+say "shellcheck"
+shellcheck --external-sources .ci/run tests/tools/*.sh

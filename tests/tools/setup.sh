@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Sets up what is missing, and is quick where nothing is.
+#   setup.sh link      the checkout, reachable as a collection
+#   setup.sh venv      that, and the tools from PyPI
+#   setup.sh system    all that, and the tools from the distribution
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "$0")/lib.sh"
+
+REQUIREMENTS=$ROOT/tests/requirements/dev.txt
+PACKAGES=$ROOT/tests/requirements/packages.txt
+
+apt_updated=
+apt_install() {
+    command -v apt-get >/dev/null ||
+        die "missing: $*. Here is no apt-get to install that with; install it by hand."
+    [ "$(id -u)" = 0 ] || die "missing: $*. Run this as root, or: apt-get install $*"
+    say "installing from the distribution: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    local log=$CACHE/apt.log
+    if [ -z "$apt_updated" ]; then
+        apt-get -q update >"$log" 2>&1 </dev/null || { cat "$log" >&2; die "apt-get update failed"; }
+        apt_updated=yes
+    fi
+    apt-get -q install -y --no-install-recommends "$@" >"$log" 2>&1 </dev/null ||
+        { cat "$log" >&2; die "apt-get install $* failed"; }
+}
+
+# The real path of a Python that is new enough (a shim of pyenv or a venv hides it).
+find_python() {
+    local name found
+    for name in ${QUIESCE_PYTHON:-} python3 python3.{13,12,11,14} \
+        "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[1-9].*/bin/python3; do
+        found=$("$name" -c '
+import os, sys
+sys.version_info >= (3, 11) or sys.exit(1)
+print(os.path.realpath(sys.executable))' 2>/dev/null </dev/null) || continue
+        printf '%s\n' "$found"
+        return
+    done
+    die "no Python 3.11 or newer found; install one, or name it: make QUIESCE_PYTHON=/path/to/python …"
+}
+
+setup_link() {
+    local link=$ROOT/.cache/checkout/collections/ansible_collections/quiesce/storage
+    [ "$(readlink "$link" || true)" = "$ROOT" ] && return
+    mkdir -p "${link%/*}"
+    ln -sfn "$ROOT" "$link"
+}
+
+setup_venv() {
+    local stamp wanted python version
+    stamp=$VENV/quiesce-stamp
+    # Good for as long as these stay the same, and its Python still starts.
+    wanted="$VENV ${QUIESCE_PYTHON:-any} $(sha256sum <"$REQUIREMENTS")"
+    [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ] && "$VENV/bin/python" -c '' && return
+    python=$(find_python)
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || apt_install "python$version-venv"
+    say "setting up a virtual environment with Python $version in $VENV"
+    rm -rf "$VENV"
+    "$python" -m venv "$VENV"
+    say "installing the tools from PyPI (tests/requirements/dev.txt)"
+    "$VENV/bin/python" -m pip install --disable-pip-version-check -r "$REQUIREMENTS" \
+        >"$CACHE/pip.log" 2>&1 </dev/null || { cat "$CACHE/pip.log" >&2; die "pip install failed"; }
+    printf '%s\n' "$wanted" >"$stamp"
+}
+
+setup_system() {
+    local command package missing=()
+    while read -r command package; do
+        case $command in '' | '#'*) continue ;; esac
+        command -v "$command" >/dev/null && continue
+        case " ${missing[*]-} " in *" $package "*) ;; *) missing+=("$package") ;; esac
+    done <"$PACKAGES"
+    [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+}
+
+lock setup
+case ${1:-} in
+link) setup_link ;;
+venv) setup_link && setup_venv ;;
+system) setup_link && setup_venv && setup_system ;;
+*) die "usage: setup.sh link|venv|system" ;;
+esac
