@@ -29,6 +29,9 @@ lock() {
 # stay outside, or a test would mean something else on every machine.
 enter_venv() {
     local name
+    # A shim of pyenv answers to the names of Pythons that it does not have, which ends
+    # ansible-test and misleads Ansible's search for an interpreter.
+    PATH=$(tr ':' '\n' <<<"$PATH" | grep -v '/shims$' | paste -sd: -)
     for name in $(compgen -e | grep '^ANSIBLE_' || true); do
         unset "$name"
     done
@@ -36,10 +39,11 @@ enter_venv() {
     export VIRTUAL_ENV=$VENV
     export PATH=$VENV/bin:$PATH
     export LC_ALL=C.UTF-8 # Ansible insists on UTF-8
+    [ -t 1 ] || export NO_COLOR=1
     export HYPOTHESIS_STORAGE_DIRECTORY=$CACHE/hypothesis
     export ANSIBLE_HOME=$CACHE/ansible
     export ANSIBLE_CONFIG=$ROOT/ansible.cfg
-    export ANSIBLE_COLLECTIONS_PATH=$ROOT/.cache/checkout/collections
+    export ANSIBLE_COLLECTIONS_PATH=$ROOT/collections
     export ANSIBLE_LOCALHOST_WARNING=false
     export ANSIBLE_INVENTORY_UNPARSED_WARNING=false
 }

@@ -41,7 +41,7 @@ print(os.path.realpath(sys.executable))' 2>/dev/null </dev/null) || continue
 }
 
 setup_link() {
-    local link=$ROOT/.cache/checkout/collections/ansible_collections/quiesce/storage
+    local link=$ROOT/collections/ansible_collections/quiesce/storage
     [ "$(readlink "$link" || true)" = "$ROOT" ] && return
     mkdir -p "${link%/*}"
     ln -sfn "$ROOT" "$link"
