@@ -1,0 +1,82 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What runs when a guard is gone for good: thaw what its lease still holds (systemd's ExecStopPost)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from ansible_collections.quiesce.storage.plugins.module_utils import _device, _ioctl, _lease
+from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
+from ansible_collections.quiesce.storage.plugins.module_utils._mounts import (
+    MountTable,
+    Place,
+    locate,
+)
+from ansible_collections.quiesce.storage.plugins.module_utils._superblock import (
+    THAWED,
+    Reader,
+    SuperblockError,
+)
+
+# The second process thaws within milliseconds, if it lives.
+_SECOND_SECONDS = 0.3
+_TICK_SECONDS = 0.05
+# A FIFREEZE that was under way when all processes were killed goes on in the kernel.
+_STRAGGLER_SECONDS = 600.0
+
+
+def main(name: str) -> None:
+    """Thaw what the record of lease ``name`` says was frozen, unless somebody has done so."""
+    end = now() + _SECOND_SECONDS
+    while _lease.guarded(name) and now() < end:
+        time.sleep(_TICK_SECONDS / 5)
+    record = _lease.read(name)
+    if record is None or record.get("ended"):
+        return
+    left = {each["device"]: each for each in record["filesystems"]}
+    end = now() + _STRAGGLER_SECONDS
+    while left and now() < end:
+        for device in reversed(list(left)):
+            if _thaw(left[device]):
+                del left[device]
+        if left:
+            time.sleep(_TICK_SECONDS)
+    _lease.conclude(name, False, "guard_lost", None)
+
+
+def _thaw(each: dict[str, str]) -> bool:
+    """Whether nothing is left to do for this filesystem."""
+    place = _find(each)
+    if place is None:
+        return True
+    try:
+        if each["method"] == "remount_ro":
+            _ioctl.set_read_only(place.fd, False)
+            return True
+        with contextlib.suppress(OSError):
+            _ioctl.thaw(place.fd)
+        return Reader().state(place.fd) == THAWED
+    except SuperblockError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(place.fd)
+
+
+def _find(each: dict[str, str]) -> Place | None:
+    for mount in MountTable().of_device(each["device"]):
+        with contextlib.suppress(QuiesceError):
+            place = locate(mount.mountpoint)
+            if place.mount.device == each["device"]:
+                return place
+            os.close(place.fd)
+    with contextlib.suppress(QuiesceError):
+        if _device.is_block_device(each["source"]) and _device.in_use(each["source"]):
+            return _device.reach(each["source"])
+    return None

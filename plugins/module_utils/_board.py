@@ -1,0 +1,76 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The board: memory that the guard's processes share, and that no death of one of them takes away."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+
+from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
+
+IDLE, STARTED, FROZEN, FAILED = 0, 1, 2, 3
+
+# In place of an errno: the kernel froze, and we could not get a witness to watch it.
+NO_WITNESS = -1
+
+
+class Row(ctypes.Structure):
+    """One filesystem of the set. Times are of ``_clock.now()``; 0 is "not yet"."""
+
+    _fields_ = [
+        ("status", ctypes.c_int64),
+        ("errno", ctypes.c_int64),
+        # Nobody of ours has to thaw it (any more).
+        ("released", ctypes.c_int64),
+        # Somebody else thawed it while it was ours; when that was noticed.
+        ("broken", ctypes.c_double),
+        ("flush_seconds", ctypes.c_double),
+        ("started", ctypes.c_double),
+        ("done", ctypes.c_double),
+        ("thawed", ctypes.c_double),
+        # The sleeping witness: calls begun and ended, the one that must not end, and when.
+        ("entering", ctypes.c_int64),
+        ("entered", ctypes.c_double),
+        ("completed", ctypes.c_int64),
+        ("armed", ctypes.c_int64),
+        ("woke", ctypes.c_double),
+    ]
+
+
+class Header(ctypes.Structure):
+    """What concerns the whole set."""
+
+    _fields_ = [
+        ("frozen_at", ctypes.c_double),
+        ("deadline", ctypes.c_double),
+        # No further filesystem may be frozen.
+        ("stop", ctypes.c_int64),
+        # The record says how it ended; nobody else has to.
+        ("ended", ctypes.c_int64),
+    ]
+
+
+class Board:
+    """A header and a row for each filesystem, in anonymous shared memory."""
+
+    def __init__(self, count: int) -> None:
+        size = ctypes.sizeof(Header) + count * ctypes.sizeof(Row)
+        memory = mmap.mmap(-1, size)
+        self.header = Header.from_buffer(memory)
+        self.rows = list((Row * count).from_buffer(memory, ctypes.sizeof(Header)))
+
+    def frozen_seconds(self) -> float:
+        """Seconds from the freeze to the first thaw of any of the set, or to now."""
+        over = [row.broken or row.thawed for row in self.rows if row.broken or row.thawed]
+        since = self.header.frozen_at
+        return max(0.0, (min(over) if over else now()) - since) if since else 0.0
+
+    def held(self) -> list[int]:
+        """Numbers of the rows that are, or may yet become, frozen by us."""
+        return [
+            number
+            for number, row in enumerate(self.rows)
+            if row.status in (STARTED, FROZEN) and not row.released
+        ]

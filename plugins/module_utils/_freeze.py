@@ -1,0 +1,325 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``state=frozen``: from paths to a lease, or to nothing at all."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple, Sequence
+
+from ansible_collections.quiesce.storage.plugins.module_utils import _filesystems, _ioctl, _lease
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
+from ansible_collections.quiesce.storage.plugins.module_utils._filesystems import Filesystem
+from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import (
+    Conversation,
+    Held,
+    ask,
+    held_leases,
+    start,
+)
+from ansible_collections.quiesce.storage.plugins.module_utils._mounts import MountTable
+from ansible_collections.quiesce.storage.plugins.module_utils._order import levels
+from ansible_collections.quiesce.storage.plugins.module_utils._stack import Stack
+from ansible_collections.quiesce.storage.plugins.module_utils._states import (
+    States,
+    sleeping_may_panic,
+)
+from ansible_collections.quiesce.storage.plugins.module_utils._superblock import FROZEN, UNKNOWN
+
+_MAX_TIMEOUT = 86400
+_OUTSIDE = (
+    "somebody outside of this collection (fsfreeze -f, a guest agent, a storage tool: no lease "
+    "of this host has it)"
+)
+
+
+class Wish(NamedTuple):
+    """What the caller asked for, as the options of the module."""
+
+    paths: list[str]
+    timeout: int
+    lease: str
+    freeze_timeout: int
+    flush: bool
+    flush_timeout: int
+    unsupported: str
+    tied: bool = False
+
+
+def check_wish(wish: Wish) -> None:
+    """``QuiesceError`` for an option out of its range, before anything is touched."""
+    for name, value, low in (
+        ("timeout", wish.timeout, 0),
+        ("freeze_timeout", wish.freeze_timeout, 1),
+        ("flush_timeout", wish.flush_timeout, 1),
+    ):
+        if not low <= value <= _MAX_TIMEOUT:
+            raise QuiesceError(
+                "%s must be %d to %d seconds, and %d is not" % (name, low, _MAX_TIMEOUT, value)
+            )
+    if wish.lease:
+        _lease.check_name(wish.lease)
+
+
+class Freeze:
+    """A set on its way to being frozen."""
+
+    def __init__(self, wish: Wish) -> None:
+        """Resolve the set and look at it; nothing is changed by this.
+
+        ``QuiesceError``: a path that does not do, or a filesystem that cannot be frozen.
+        """
+        check_wish(wish)
+        require_privilege()
+        self.wish = wish
+        self.warnings: list[str] = []
+        self.skipped: list[dict[str, Any]] = []
+        chosen = _filesystems.resolve(wish.paths)
+        _filesystems.refuse_root_by_accident(chosen, wish.paths)
+        self._table = MountTable()
+        _filesystems.refuse_covered(chosen, self._table)
+        self._leases = held_leases()
+        self._states = States(self._leases)
+        self._stack = Stack(self._table)
+        self.set = self._ordered(self._supported(chosen))
+        self.look(before=True)
+        if not self.set:
+            self.warnings.append("nothing is left to freeze: every filesystem was skipped")
+
+    def _supported(self, chosen: Sequence[Filesystem]) -> list[Filesystem]:
+        kept = []
+        for each in chosen:
+            reason = _filesystems.unsupported(each.mount, each.fd, self._states.reader)
+            if reason and self._states.held_read_only(each.device):
+                each.method = "remount_ro"
+                reason = None
+            if reason is None:
+                kept.append(each)
+            elif self.wish.unsupported == "skip":
+                self.skipped.append({**each.facts(), "reason": reason})
+                self.warnings.append("%s was left out: it %s" % (each, reason))
+            elif self.wish.unsupported == "remount_ro" and "read-only" not in reason:
+                each.method = "remount_ro"
+                kept.append(each)
+            else:
+                raise QuiesceError(
+                    "%s %s; leave it out, or set 'unsupported' to 'skip'%s"
+                    % (each, reason, "" if "read-only" in reason else " or 'remount_ro'")
+                )
+        return kept
+
+    def _ordered(self, chosen: Sequence[Filesystem]) -> list[Filesystem]:
+        by_device = {each.device: each for each in chosen}
+        ordered = []
+        for device, level in levels(by_device, self._stack.filesystems_below):
+            by_device[device].level = level
+            ordered.append(by_device[device])
+        for mount in self._stack.stored_on(by_device):
+            self.warnings.append(
+                "%s (%s on %s) is stored on a filesystem of this set but is not in it: what it "
+                "has not written yet will be missing from a snapshot, and its writers will wait"
+                % (mount.mountpoint, mount.fstype, mount.source)
+            )
+        return ordered
+
+    def look(self, before: bool = False) -> None:
+        for each in self.set:
+            each.state, each.evidence = self._states.of(each.fd, each.directory, each.device)
+            if before:
+                each.before = each.state
+
+    # What there is to do
+
+    def settled(self) -> dict[str, Any] | None:
+        """The answer, where the set is frozen already, by this lease or by others; else None.
+
+        ``QuiesceError``: some of it is held by somebody else.
+        """
+        held = [each for each in self.set if each.before not in ("thawed", UNKNOWN)]
+        own = next((lease for lease in self._leases if lease.name == self.wish.lease), None)
+        if own is not None:
+            return self._own(own)
+        if not held:
+            return None
+        names = ["%s is %s, by %s" % (each, each.before, self._holder(each)) for each in held]
+        if self.wish.lease or len(held) < len(self.set):
+            raise QuiesceError(
+                "nothing was changed: %s. Thaw it first (state=thawed), or wait for its deadline"
+                % "; ".join(names),
+                **self.result(False),
+            )
+        self.warnings.extend(names)
+        holders = [lease for lease in self._leases if lease.holds(held[0].device)]
+        return self.result(False, holders[0].facts() if holders else None)
+
+    def _own(self, own: Held) -> dict[str, Any]:
+        missing = [each for each in self.set if not own.holds(each.device)]
+        known = {each["device"] for each in own.record["filesystems"]}
+        if missing:
+            each = missing[0]
+            why = (
+                "held %s, and it was thawed by somebody else"
+                if each.device in known
+                else "is in use and does not hold %s"
+            ) % each
+            raise QuiesceError(
+                "nothing was changed: lease %r %s. Thaw the lease first (state=thawed, lease=%s)"
+                % (own.name, why, own.name),
+                **self.result(False, own.facts()),
+            )
+        if own.status is None or not own.status["held"]:
+            raise QuiesceError(
+                "nothing was changed: %s is broken, and cannot be renewed. Thaw it "
+                "(state=thawed, lease=%s) and freeze again" % (own.sentence(), own.name),
+                **self.result(False, own.facts()),
+            )
+        return self.result(False, own.facts(), renew=own.name)
+
+    def _holder(self, each: Filesystem) -> str:
+        for lease in self._leases:
+            if lease.holds(each.device):
+                return lease.sentence()
+        return _OUTSIDE
+
+    def renew(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Renew the deadline of a lease that holds the set; the answer with the new one."""
+        name = answer.pop("renew", None)
+        if name:
+            renewed = ask(name, {"op": "renew", "timeout": self.wish.timeout})
+            if not renewed or not renewed.get("ok"):
+                raise QuiesceError(
+                    "lease %r was lost while it was being renewed; freeze again" % name, **answer
+                )
+            answer["lease"] = renewed["lease"]
+        return answer
+
+    def predict(self) -> dict[str, Any]:
+        """Check mode: what would be returned."""
+        unknown = [str(each) for each in self.set if each.before == UNKNOWN]
+        if unknown:
+            self.warnings.append(
+                "it is not known whether %s is frozen (%s), so a change is assumed"
+                % (", ".join(unknown), self._states.reason or "the kernel did not say")
+            )
+        for each in self.set:
+            each.state = FROZEN
+        return self.result(bool(self.set))
+
+    def freeze(self) -> tuple[dict[str, Any], Conversation | None]:
+        """Freeze the set under a guard; the answer, and the conversation with the guard."""
+        if not self.set:
+            return self.result(False), None
+        name = self.wish.lease or "auto-" + os.urandom(6).hex()
+        conversation = start(self._request(name), [each.fd for each in self.set])
+        event = conversation.receive(None)
+        if event is None or event.get("event") != "frozen":
+            conversation.close()
+            self.look()
+            raise QuiesceError(self._why(name, event), **self.result(False))
+        self.look()
+        for each, report in zip(self.set, event["filesystems"]):
+            each.state = FROZEN if each.state == UNKNOWN else each.state
+            each.extra = {key: report[key] for key in ("flush_seconds", "freeze_seconds")}
+        if not event["proof"]:
+            self.warnings.append(
+                "kernel.hung_task_panic is set and the kernel's state cannot be read (%s): nothing "
+                "can prove here that the freeze holds" % self._states.reason
+            )
+        return self.result(True, event["lease"]), conversation
+
+    def _request(self, name: str) -> dict[str, Any]:
+        return {
+            "lease": name,
+            "timeout": self.wish.timeout,
+            "freeze_timeout": self.wish.freeze_timeout,
+            "flush_timeout": self.wish.flush_timeout if self.wish.flush else 0,
+            "tied": self.wish.tied,
+            "sleep": not sleeping_may_panic(),
+            "filesystems": [
+                {
+                    **each.facts(),
+                    "method": each.method,
+                    "directory": each.directory,
+                    "remount": each.method == "remount_ro",
+                    "level": each.level,
+                    "devices": self._stack.devices(each.mount),
+                }
+                for each in self.set
+            ],
+        }
+
+    def _why(self, name: str, event: dict[str, Any] | None) -> str:
+        """The sentence for a freeze that did not come about."""
+        failure = (event or {}).get("failure") or {"reason": "lost"}
+        row = failure.get("row")
+        which = str(self.set[row]) if row is not None else "the set"
+        number = failure.get("errno") or 0
+        reason = failure["reason"]
+        if reason == "errno":
+            busy = number == 16
+            why = "%s could not be frozen: %s" % (
+                which,
+                "it is held by " + self._holder(self.set[row]) if busy else _ioctl.meaning(number),
+            )
+        else:
+            why = _REASONS.get(reason, "the guard failed: %s" % failure.get("error", reason)) % {
+                "which": which,
+                "lease": name,
+                "freeze_timeout": self.wish.freeze_timeout,
+                "timeout": self.wish.timeout,
+                "flush": self.wish.flush_timeout,
+            }
+        return why + "; whatever was frozen of the set has been thawed"
+
+    def result(
+        self, changed: bool, lease: dict[str, Any] | None = None, **more: Any
+    ) -> dict[str, Any]:
+        """What the module returns."""
+        return {
+            "changed": changed,
+            "filesystems": [each.facts() for each in self.set],
+            "skipped": self.skipped,
+            "lease": lease,
+            "diff": difference(self.set),
+            **more,
+        }
+
+
+_REASONS = {
+    "lease_taken": "lease %(lease)r is held by another guard",
+    "witness": "%(which)s was frozen, but nothing could be set to watch over it",
+    "flush_timeout": "the flush before the freeze did not end within %(flush)d s (flush_timeout) "
+    "and %(freeze_timeout)d s more: the storage is too slow",
+    "freeze_timeout": "%(which)s was not frozen within %(freeze_timeout)d s (freeze_timeout): its "
+    "storage is too slow. The kernel cannot be stopped in that, and the guard thaws it the "
+    "moment that it is done",
+    "deadline": "%(which)s was not frozen when the deadline (timeout: %(timeout)d s) came; the "
+    "guard thaws it the moment that the kernel is done",
+    "freezer_lost": "the process that froze %(which)s was killed",
+    "terminated": "the guard was told to end (SIGTERM) while it froze %(which)s",
+    "thawed": "a thaw was asked for while %(which)s was being frozen",
+    "lost": "the guard was killed while it froze %(which)s",
+}
+
+
+def difference(filesystems: Sequence[Filesystem]) -> dict[str, str]:
+    """For ``--diff``: a line per filesystem."""
+
+    def lines(states: Sequence[str]) -> str:
+        return "".join("%s: %s\n" % (each, state) for each, state in zip(filesystems, states))
+
+    return {
+        "before": lines([each.before for each in filesystems]),
+        "after": lines([each.state for each in filesystems]),
+    }
+
+
+def require_privilege() -> None:
+    """``QuiesceError`` without CAP_SYS_ADMIN, which FIFREEZE and FITHAW ask for."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as stream:
+        effective = next(int(line.split()[1], 16) for line in stream if line.startswith("CapEff:"))
+    if not effective >> 21 & 1 or os.geteuid() != 0:
+        raise QuiesceError(
+            "freezing and thawing need root with CAP_SYS_ADMIN; set become: true for this task"
+        )

@@ -1,0 +1,453 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guard: the process on the managed host that freezes, holds, watches and thaws.
+
+It is armed before the first freeze. FIFREEZE itself runs in a child, so that
+no storage, however slow, comes between a deadline and its thaw. A second process
+takes over when the guard is lost. It speaks JSON, a line each way, over a socket
+that only root can reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+from typing import Any, Callable, Sequence
+
+from ansible_collections.quiesce.storage.plugins.module_utils import _ioctl, _lease, _second
+from ansible_collections.quiesce.storage.plugins.module_utils._board import (
+    FAILED,
+    FROZEN,
+    NO_WITNESS,
+    STARTED,
+    Board,
+)
+from ansible_collections.quiesce.storage.plugins.module_utils._children import (
+    Member,
+    fork,
+    freezer,
+    witness,
+)
+from ansible_collections.quiesce.storage.plugins.module_utils._clock import iso, now
+from ansible_collections.quiesce.storage.plugins.module_utils._process import (
+    allow_many_descriptors,
+    harden,
+)
+from ansible_collections.quiesce.storage.plugins.module_utils._proof import POLL_SECONDS, Proof
+from ansible_collections.quiesce.storage.plugins.module_utils._thaw import Thawer
+from ansible_collections.quiesce.storage.plugins.module_utils._wire import Line, receive_set
+
+FLUSHING, FREEZING, HOLDING, ENDED = "flushing", "freezing", "held", "ended"
+
+# While something is held, look at clocks that may have run in suspend this often; and
+# try a thaw that the storage refused again.
+_TICK_SECONDS = 0.25
+
+
+class Guard:
+    """One lease, from its claim to its end."""
+
+    def __init__(self, client: Line, request: dict[str, Any], fds: list[int], lock: int) -> None:
+        self._client: Line | None = client
+        self._request = request
+        self._lock = lock
+        self._phase = FLUSHING
+        self._since = now()
+        self._freezer_gone = False
+        self._retry = 0.0
+        self._thawed_by: str | None = None
+        self._partial = False
+        self._sets: list[dict[str, Any]] = request["filesystems"]
+        self._board = Board(len(fds))
+        self._members = [
+            Member(fd, each["directory"], each["remount"], each["level"])
+            for fd, each in zip(fds, self._sets)
+        ]
+        self._poller = select.poll()
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._lines: set[Line] = set()
+
+        self._alive_read, self._alive_write = os.pipe()
+        self._report, report_write = os.pipe()
+        self._start_second()
+        harden()
+        self._proof = Proof(
+            self._board,
+            self._members,
+            [each["devices"] for each in self._sets],
+            request["sleep"],
+        )
+        self._start_children(report_write)
+        self._thawer = Thawer(self._board, self._members)
+        self._watch_signals()
+        self._listen()
+        self._add(client)
+        self._note()
+
+    # Starting
+
+    def _start_second(self) -> None:
+        self._second, write = os.pipe()
+        members = [member.fd for member in self._members]
+        fork(
+            lambda: _second.watch(
+                self._board, self._members, self._alive_read, self._report, self._request["lease"]
+            ),
+            [*members, self._alive_read, self._report, self._lock, write],
+            session=True,
+        )
+        os.close(write)
+        self._register(self._second, self._second_lost)
+
+    def _start_children(self, report_write: int) -> None:
+        go_read, self._go = os.pipe()
+        for row, member in zip(self._board.rows, self._members):
+            if member.remount or not self._request["sleep"]:
+                continue
+            wake, member.wake = os.pipe()
+            alive, alive_write = os.pipe()
+            member.witness = fork(
+                lambda row=row, member=member, wake=wake: witness(  # type: ignore[misc]
+                    self._board, row, member.fd, member.directory, wake
+                ),
+                [member.fd, wake, alive_write],
+            )
+            os.close(wake)
+            os.close(alive_write)
+            self._register(alive, self._closing(alive))
+        fork(
+            lambda: freezer(
+                self._board, self._members, report_write, go_read, self._request["flush_timeout"]
+            ),
+            [member.fd for member in self._members]
+            + [member.wake for member in self._members if member.witness]
+            + [report_write, go_read],
+        )
+        for member in self._members:
+            if member.witness:
+                os.close(member.wake)
+        os.close(report_write)
+        os.close(go_read)
+        self._register(self._report, self._freezer_reports)
+
+    def _watch_signals(self) -> None:
+        self._signals, write = os.pipe()
+        for end in (self._signals, write):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(write)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda *_ignored: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._register(self._signals, self._signalled)
+
+    def _listen(self) -> None:
+        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._server.bind(os.path.join(_lease.folder(self._request["lease"]), "socket"))
+        self._server.listen(16)
+        self._server.setblocking(False)
+        self._register(self._server.fileno(), self._accept)
+
+    # The loop
+
+    def run(self) -> None:
+        """Until everything is thawed and said."""
+        while not self._finished():
+            for fd, _event in self._poller.poll(self._patience() * 1000):
+                handler = self._handlers.get(fd)
+                if handler:
+                    handler()
+            self._tick()
+
+    def _finished(self) -> bool:
+        return self._phase == ENDED and self._freezer_gone and not self._board.held()
+
+    def _patience(self) -> float:
+        if self._phase == HOLDING and self._proof.polling:
+            return POLL_SECONDS
+        deadline = self._board.header.deadline
+        if deadline and self._phase != ENDED:
+            return min(_TICK_SECONDS, max(0.0, deadline - now()))
+        return _TICK_SECONDS
+
+    def _tick(self) -> None:
+        moment = now()
+        deadline = self._board.header.deadline
+        limit = self._request["freeze_timeout"]
+        if self._phase == HOLDING:
+            self._look()
+        if (
+            self._phase == FLUSHING
+            and moment > self._since + self._request["flush_timeout"] + limit
+        ):
+            self._fail({"reason": "flush_timeout"})
+        elif self._phase == FREEZING and moment > self._since + limit:
+            self._fail({"reason": "freeze_timeout", "row": self._stuck()})
+        elif self._phase == FREEZING and deadline and moment >= deadline:
+            self._fail({"reason": "deadline", "row": self._stuck()})
+        elif self._phase == HOLDING and deadline and moment >= deadline:
+            self._end("deadline")
+        elif self._phase == ENDED and moment >= self._retry and self._board.held():
+            self._retry = moment + _TICK_SECONDS
+            self._thaw(self._thawable())
+
+    def _look(self) -> None:
+        if self._proof.look():
+            self._note()
+            self._tell({"event": "broken"})
+
+    # What happens
+
+    def _freezer_reports(self) -> None:
+        word = os.read(self._report, 1)
+        if word == b"F" and self._phase == FLUSHING:
+            header = self._board.header
+            self._since = header.frozen_at = now()
+            if self._request["timeout"]:
+                header.deadline = header.frozen_at + self._request["timeout"]
+            self._phase = FREEZING
+            self._note()
+            os.write(self._go, b"G")
+        elif word == b"D" and self._phase == FREEZING:
+            self._freezing_done()
+        elif not word:
+            self._unregister(self._report)
+            self._freezer_gone = True
+            if self._phase in (FLUSHING, FREEZING):
+                self._fail({"reason": "freezer_lost", "row": self._stuck()})
+
+    def _freezing_done(self) -> None:
+        for number, row in enumerate(self._board.rows):
+            if row.status == FAILED:
+                reason = "witness" if row.errno == NO_WITNESS else "errno"
+                self._fail({"reason": reason, "row": number, "errno": row.errno})
+                return
+        self._phase = HOLDING
+        self._proof.begin()
+        self._note()
+        self._tell({"event": "frozen", **self._status()})
+
+    def _signalled(self) -> None:
+        numbers = os.read(self._signals, 4096)
+        if signal.SIGCHLD in numbers:
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                pass
+        if {signal.SIGTERM, signal.SIGINT} & set(numbers):
+            if self._phase in (FLUSHING, FREEZING):
+                self._fail({"reason": "terminated"})
+            else:
+                self._end("guard_lost")
+
+    def _second_lost(self) -> None:
+        self._unregister(self._second)
+        os.close(self._second)
+        if self._phase != ENDED:
+            self._start_second()
+
+    def _closing(self, fd: int) -> Callable[[], None]:
+        def close() -> None:
+            self._unregister(fd)
+            os.close(fd)
+
+        return close
+
+    def _accept(self) -> None:
+        try:
+            connection, _address = self._server.accept()
+        except OSError:
+            return
+        line = Line(connection)
+        if line.of_root():
+            self._add(line)
+        else:
+            line.close()
+
+    def _add(self, line: Line) -> None:
+        self._lines.add(line)
+        self._register(line.fileno(), lambda: self._read(line))
+
+    def _read(self, line: Line) -> None:
+        for request in line.read():
+            line.send(self._answer(request))
+        if line.closed:
+            self._unregister(line.fileno())
+            self._lines.discard(line)
+            line.close()
+            if line is self._client:
+                self._client = None
+                if self._request["tied"] and self._phase != ENDED:
+                    self._end("other")
+
+    def _answer(self, request: Any) -> dict[str, Any]:
+        operation = request.get("op") if isinstance(request, dict) else None
+        if operation == "status":
+            self._look()
+            return {"ok": True, **self._status()}
+        if operation == "renew" and type(request.get("timeout")) is int:
+            return self._renew(request["timeout"])
+        devices = request.get("devices") if operation == "thaw" else 0
+        if devices is None or isinstance(devices, list):
+            return self._thaw_for(devices)
+        return {"ok": False, "error": "not understood"}
+
+    def _renew(self, timeout: int) -> dict[str, Any]:
+        self._look()
+        if self._phase != HOLDING or not self._proof.held():
+            return {"ok": False, **self._status()}
+        header = self._board.header
+        header.deadline = now() + timeout if timeout > 0 else 0.0
+        self._request["timeout"] = timeout
+        self._note()
+        return {"ok": True, **self._status()}
+
+    def _thaw_for(self, devices: Sequence[str] | None) -> dict[str, Any]:
+        """Thaw all of the lease, or those of these devices."""
+        self._look()
+        wanted = [
+            number
+            for number in self._board.held()
+            if devices is None or self._sets[number]["device"] in devices
+        ]
+        if self._phase in (FLUSHING, FREEZING):
+            self._fail({"reason": "thawed"})
+        elif len(wanted) == len(self._board.held()):
+            self._end("request")
+        else:
+            self._thaw(wanted)
+        status = self._status()
+        if self._phase == HOLDING:
+            # What is thawed later was not frozen together with this any more.
+            self._partial = True
+        return {"ok": True, "changed": bool(wanted), **status}
+
+    # Ending
+
+    def _thawable(self) -> list[int]:
+        rows = self._board.rows
+        return [n for n in self._board.held() if self._freezer_gone or rows[n].status == FROZEN]
+
+    def _thaw(self, numbers: Sequence[int]) -> None:
+        began = now()
+        self._thawer.thaw(numbers)
+        self._proof.settle(numbers, began)
+
+    def _end(self, why: str) -> None:
+        """Thaw what is held and say in the record how it ended."""
+        self._board.header.stop = 1
+        self._look()
+        self._phase = ENDED
+        self._thaw(self._thawable())
+        broken = any(row.broken for row in self._board.rows)
+        self._conclude("other" if broken and why == "request" else why)
+        self._tell({"event": "ended", **self._status()})
+
+    def _fail(self, failure: dict[str, Any]) -> None:
+        """The set could not be frozen: thaw what is, and leave no lease behind."""
+        self._board.header.stop = 1
+        self._phase = ENDED
+        os.close(self._go)
+        self._thaw(self._thawable())
+        self._conclude("request")
+        self._tell({"event": "failed", "failure": failure, **self._status()})
+
+    def _stuck(self) -> int | None:
+        for number, row in enumerate(self._board.rows):
+            if row.status == STARTED:
+                return number
+        return None
+
+    # Saying
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        if self._client:
+            self._client.send(message)
+
+    def _lease_facts(self) -> dict[str, Any]:
+        header = self._board.header
+        return {
+            "name": self._request["lease"],
+            "frozen_at": iso(header.frozen_at),
+            "deadline": iso(header.deadline),
+            "timeout": self._request["timeout"],
+            "guard_pid": os.getpid(),
+        }
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "lease": self._lease,
+            "phase": self._phase,
+            "held": self._held(),
+            "proof": self._proof.possible,
+            "thawed_by": self._thawed_by,
+            "frozen_seconds": self._board.frozen_seconds(),
+            "filesystems": [
+                {
+                    "device": each["device"],
+                    "flush_seconds": row.flush_seconds,
+                    "freeze_seconds": row.done - row.started if row.done else None,
+                    "broken": iso(row.broken),
+                    "ours": row.status == FROZEN and not row.released,
+                    "error": self._thawer.errors.get(number),
+                }
+                for number, (each, row) in enumerate(zip(self._sets, self._board.rows))
+            ],
+        }
+
+    def _held(self) -> bool:
+        by_us = self._thawed_by in (None, "request")
+        return by_us and not self._partial and self._proof.held()
+
+    def _note(self) -> None:
+        """Write the record of the lease as it stands."""
+        self._lease = self._lease_facts()
+        shown = ("path", "mountpoint", "source", "fstype", "device", "method")
+        record = {
+            "lease": self._lease,
+            "phase": self._phase,
+            "filesystems": [{key: each[key] for key in shown} for each in self._sets],
+            "ended": None,
+        }
+        with contextlib.suppress(OSError):
+            _lease.write(self._request["lease"], record)
+
+    def _conclude(self, thawed_by: str) -> None:
+        self._thawed_by = thawed_by
+        self._board.header.ended = 1
+        status = self._status()
+        with contextlib.suppress(OSError):
+            _lease.conclude(
+                self._request["lease"], status["held"], thawed_by, status["frozen_seconds"]
+            )
+
+    def _register(self, fd: int, handler: Callable[[], None]) -> None:
+        self._handlers[fd] = handler
+        self._poller.register(fd, select.POLLIN)
+
+    def _unregister(self, fd: int) -> None:
+        self._handlers.pop(fd, None)
+        self._poller.unregister(fd)
+
+
+def main(rendezvous: str) -> None:
+    """Take a set from the client that listens at ``rendezvous``, and guard it to its end."""
+    allow_many_descriptors()
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.connect(rendezvous)
+    request, fds = receive_set(connection)
+    lock = _lease.claim(request["lease"])
+    line = Line(connection)
+    if lock is None:
+        line.send({"event": "failed", "failure": {"reason": "lease_taken"}})
+        return
+    try:
+        Guard(line, request, fds, lock).run()
+    except Exception as error:
+        # The second process thaws as soon as we are gone; this is for the one who asked.
+        line.send({"event": "failed", "failure": {"reason": "crashed", "error": repr(error)}})
+        raise

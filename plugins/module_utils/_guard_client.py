@@ -1,0 +1,128 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Talking to the guards of this host."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any, NamedTuple
+
+from ansible_collections.quiesce.storage.plugins.module_utils import _launch, _lease
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
+from ansible_collections.quiesce.storage.plugins.module_utils._wire import encode, send_set
+
+# A guard answers within milliseconds; a thaw waits for a tenth of a second at most per
+# level of a stack. One that does not answer by then is stopped, or worse.
+_ANSWER_SECONDS = 5.0
+
+
+class Held(NamedTuple):
+    """A lease that has not ended: its record, and what its guard says (None: it is silent)."""
+
+    name: str
+    record: dict[str, Any]
+    guarded: bool
+    status: dict[str, Any] | None
+
+    def holds(self, device: str) -> bool:
+        """Whether the superblock ``MAJ:MIN`` is frozen under this lease, as far as it is known."""
+        if self.status is None:
+            return any(each["device"] == device for each in self.record["filesystems"])
+        return any(each["device"] == device and each["ours"] for each in self.status["filesystems"])
+
+    def facts(self) -> dict[str, Any]:
+        """Name, times and guard, as modules return them."""
+        return dict((self.status or self.record)["lease"])
+
+    def sentence(self) -> str:
+        """Who holds it, for people."""
+        facts = self.facts()
+        until = facts.get("deadline") or "it is thawed (it has no deadline)"
+        state = "guard pid %s" % facts.get("guard_pid")
+        if not self.guarded:
+            state = "its guard is dead"
+        elif self.status is None:
+            state += ", which does not answer"
+        return "lease %r (%s, until %s)" % (self.name, state, until)
+
+
+class Conversation:
+    """A connection to one guard."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._stream = connection.makefile("rb")
+
+    def receive(self, seconds: float | None) -> dict[str, Any] | None:
+        """The next message; None when the guard is gone, or silent for that long."""
+        self._socket.settimeout(seconds)
+        try:
+            line = self._stream.readline()
+            message = json.loads(line) if line.endswith(b"\n") else None
+        except (OSError, ValueError):
+            return None
+        return message if isinstance(message, dict) else None
+
+    def request(self, message: dict[str, Any]) -> dict[str, Any] | None:
+        """Ask, and wait for the answer; None as in ``receive``."""
+        try:
+            self._socket.sendall(encode(message))
+        except OSError:
+            return None
+        answer = self.receive(_ANSWER_SECONDS)
+        while answer is not None and "event" in answer:
+            answer = self.receive(_ANSWER_SECONDS)
+        return answer
+
+    def fileno(self) -> int:
+        """The descriptor, for select."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """End the conversation."""
+        self._stream.close()
+        self._socket.close()
+
+
+def start(request: dict[str, Any], fds: list[int]) -> Conversation:
+    """Start a guard and give it its set. What it says next is for ``receive``."""
+    connection = _launch.start(request["lease"])
+    try:
+        send_set(connection, request, fds)
+    except OSError as error:
+        raise QuiesceError("the guard broke off (%s); nothing was frozen" % error) from error
+    return Conversation(connection)
+
+
+def ask(name: str, message: dict[str, Any]) -> dict[str, Any] | None:
+    """Ask the guard of a lease; None when it is gone or does not answer."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(_ANSWER_SECONDS)
+    try:
+        connection.connect(os.path.join(_lease.folder(name), "socket"))
+    except OSError:
+        connection.close()
+        return None
+    conversation = Conversation(connection)
+    try:
+        return conversation.request(message)
+    finally:
+        conversation.close()
+
+
+def held_leases() -> list[Held]:
+    """Every lease of this host that has not ended, also one whose guard is dead."""
+    leases = []
+    for name in _lease.names():
+        record = _lease.read(name)
+        if record is None or record.get("ended"):
+            continue
+        guarded = _lease.guarded(name)
+        status = ask(name, {"op": "status"}) if guarded else None
+        record = _lease.read(name)
+        if record is not None and not record.get("ended"):
+            leases.append(Held(name, record, guarded, status))
+    return leases

@@ -1,0 +1,179 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The record of a lease: who holds what until when, and how it ended.
+
+``/run/quiesce/lease-NAME/`` (root, 0700) holds ``lock``, which the guard's
+processes hold locked for as long as one of them lives; ``socket``, on which
+the guard answers; and ``record``, which says who and until when. Whether a
+filesystem is frozen is asked of the kernel, never of the record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import stat
+import time
+from typing import Any
+
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
+
+RUN = "/run/quiesce"
+_PREFIX = "lease-"
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+# How an ended lease is remembered: long enough for a play that comes back to ask.
+_REMEMBER_SECONDS = 86400
+_RECORD_BYTES = 8 << 20
+# Whoever asks whether a guard lives holds the lock for a moment.
+_CLAIMS = 5
+
+
+def check_name(name: str) -> None:
+    """``QuiesceError`` unless ``name`` can name a lease."""
+    if not _NAME.match(name):
+        raise QuiesceError(
+            "lease must be 1 to 64 letters, digits, '.', '_' or '-', and %r is not" % name
+        )
+
+
+def folder(name: str) -> str:
+    """The folder of the lease ``name``."""
+    return os.path.join(RUN, _PREFIX + name)
+
+
+def prepare_run() -> None:
+    """Make ``/run/quiesce``, for root alone; refuse one that somebody else could write to."""
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(RUN, 0o700)
+        found = os.lstat(RUN)
+    except OSError as error:
+        raise QuiesceError(
+            "%s cannot be made (%s), and the guard needs it; nothing was frozen"
+            % (RUN, error.strerror)
+        ) from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o077:
+        raise QuiesceError(
+            "%s is not a folder of root with mode 0700; remove it and try again" % RUN
+        )
+
+
+def claim(name: str) -> int | None:
+    """Take the lock of a lease for a new guard: its descriptor, or None while another holds it."""
+    path = folder(name)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for attempt in range(_CLAIMS):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if attempt == _CLAIMS - 1:
+                os.close(fd)
+                return None
+            time.sleep(0.01)
+    for leftover in ("record", "socket"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(path, leftover))
+    return fd
+
+
+def guarded(name: str) -> bool:
+    """Whether a process of that lease's guard lives."""
+    try:
+        fd = os.open(os.path.join(folder(name), "lock"), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def write(name: str, record: dict[str, Any]) -> None:
+    """Replace the record of a lease, whole or not at all."""
+    path = os.path.join(folder(name), "record")
+    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w", encoding="ascii") as stream:
+        json.dump(record, stream)
+    os.rename(path + ".new", path)
+
+
+def conclude(name: str, held: bool, thawed_by: str, frozen_seconds: float | None) -> None:
+    """Say in the record how the lease ended, for whoever asks later."""
+    record = read(name) or {"lease": {"name": name}, "filesystems": []}
+    record["ended"] = {
+        "held": held,
+        "thawed_by": thawed_by,
+        "frozen_seconds": frozen_seconds,
+        "reported": False,
+    }
+    write(name, record)
+
+
+def mark_reported(name: str) -> None:
+    """Somebody was told how the lease ended; it is told again only to who asks by its name."""
+    record = read(name)
+    if record and record.get("ended"):
+        record["ended"]["reported"] = True
+        write(name, record)
+
+
+def read(name: str) -> dict[str, Any] | None:
+    """The record of a lease; None where there is none, or none that can be understood."""
+    try:
+        with open(os.path.join(folder(name), "record"), "rb") as stream:
+            record = json.loads(stream.read(_RECORD_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if _understood(record, name) else None
+
+
+def _understood(record: Any, name: str) -> bool:
+    if not isinstance(record, dict) or not isinstance(record.get("lease"), dict):
+        return False
+    members = record.get("filesystems")
+    return (
+        record["lease"].get("name") == name
+        and isinstance(members, list)
+        and all(isinstance(member, dict) and "device" in member for member in members)
+    )
+
+
+def names() -> list[str]:
+    """The leases that there is a folder of, live and ended."""
+    try:
+        return sorted(
+            entry[len(_PREFIX) :]
+            for entry in os.listdir(RUN)
+            if entry.startswith(_PREFIX) and _NAME.match(entry[len(_PREFIX) :])
+        )
+    except OSError:
+        return []
+
+
+def forget_old() -> None:
+    """Remove what is left of leases that ended long ago."""
+    for name in names():
+        path = folder(name)
+        with contextlib.suppress(OSError):
+            if time.time() - os.stat(path).st_mtime > _REMEMBER_SECONDS and not guarded(name):
+                forget(name)
+
+
+def forget(name: str) -> None:
+    """Remove the folder of a lease that has ended and was reported."""
+    path = folder(name)
+    for entry in ("record", "record.new", "socket", "lock"):
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(path, entry))
+    with contextlib.suppress(OSError):
+        os.rmdir(path)

@@ -1,0 +1,79 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The second process: thaws what the guard held when the guard is lost, or stopped past its time."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+from typing import Sequence
+
+from ansible_collections.quiesce.storage.plugins.module_utils import _lease
+from ansible_collections.quiesce.storage.plugins.module_utils._board import FROZEN, Board
+from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
+from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
+from ansible_collections.quiesce.storage.plugins.module_utils._process import harden
+from ansible_collections.quiesce.storage.plugins.module_utils._thaw import Thawer
+
+# The guard goes first at the deadline; this long after it somebody else has to.
+_GRACE_SECONDS = 0.2
+_TICK_SECONDS = 0.25
+
+
+def watch(
+    board: Board,
+    members: Sequence[Member],
+    guard: int,
+    freezer: int,
+    lease: str,
+) -> None:
+    """Wait for the guard's end, thaw what it left, and say so in the record of the lease.
+
+    ``guard`` and ``freezer`` are the reading ends of pipes that the two hold open.
+    """
+    harden()
+    thawer = Thawer(board, members)
+    header = board.header
+    while not _closed(guard, _patience(board)):
+        if header.deadline and now() > header.deadline + _GRACE_SECONDS and board.held():
+            header.stop = 1
+            _thaw(board, thawer, freezer)
+            _conclude(board, lease, "deadline")
+    header.stop = 1
+    while True:
+        gone = _closed(freezer, 0.0)
+        _thaw(board, thawer, freezer)
+        _conclude(board, lease, "guard_lost")
+        if gone and not board.held():
+            return
+        _closed(freezer, 0.0 if gone else _TICK_SECONDS)
+        if gone:
+            select.select([], [], [], _TICK_SECONDS)
+
+
+def _patience(board: Board) -> float:
+    if not board.header.deadline:
+        return _TICK_SECONDS
+    left = board.header.deadline + _GRACE_SECONDS - now()
+    return min(_TICK_SECONDS, max(left, 0.01))
+
+
+def _thaw(board: Board, thawer: Thawer, freezer: int) -> None:
+    """Thaw what is frozen, and what a freezer that is no more may have frozen."""
+    gone = _closed(freezer, 0.0)
+    thawer.thaw([n for n in board.held() if gone or board.rows[n].status == FROZEN])
+
+
+def _conclude(board: Board, lease: str, thawed_by: str) -> None:
+    if not board.header.ended:
+        board.header.ended = 1
+        with contextlib.suppress(OSError):
+            _lease.conclude(lease, False, thawed_by, board.frozen_seconds())
+
+
+def _closed(pipe: int, seconds: float) -> bool:
+    """Whether the writing end of a pipe is closed, waiting for it that long."""
+    poller = select.poll()
+    poller.register(pipe, 0)
+    return any(event & select.POLLHUP for _fd, event in poller.poll(seconds * 1000))

@@ -1,0 +1,127 @@
+#!/usr/bin/python
+
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: fsfreeze_info
+short_description: Tell which filesystems are frozen, and by whom
+version_added: 0.1.0
+description:
+  - Reads the state of filesystems from the kernel's own superblocks, without touching them.
+  - Never changes anything and never waits for a frozen filesystem. Where the state cannot be known it says V(unknown), never a guess.
+author:
+  - quiesce.storage contributors (@quiesce-storage)
+extends_documentation_fragment:
+  - quiesce.storage.attributes
+options:
+  path:
+    description:
+      - Absolute paths, each of which stands for the filesystem that contains it.
+      - By default every mounted filesystem that has a block device behind it.
+    type: list
+    elements: path
+    aliases: [paths]
+  probe:
+    description:
+      - Where the kernel's own state cannot be read, try a change that changes nothing. On a frozen filesystem that leaves one process
+        asleep until the thaw.
+      - Never done where C(kernel.hung_task_panic) is set, since a sleeping process could panic the host.
+    type: bool
+    default: false
+attributes:
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: What is frozen on this host?
+  quiesce.storage.fsfreeze_info:
+  register: info
+
+- name: Say so
+  ansible.builtin.debug:
+    msg: "{{ info.filesystems | selectattr('state', 'equalto', 'frozen') }}"
+
+- name: Is this one frozen?
+  quiesce.storage.fsfreeze_info:
+    path: /srv/data
+"""
+
+RETURN = r"""
+filesystems:
+  description: The filesystems.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The first of the paths that named it, or its first mountpoint.
+      type: str
+      sample: /srv/data/db
+    mountpoints:
+      description: Where it is mounted.
+      type: list
+      elements: str
+      sample: [/srv/data]
+    source:
+      description: What is mounted there.
+      type: str
+      sample: /dev/vdb1
+    fstype:
+      description: Type of the filesystem.
+      type: str
+      sample: xfs
+    device:
+      description: Device number of the superblock.
+      type: str
+      sample: "254:17"
+    supported:
+      description: Whether it can be frozen.
+      type: bool
+    state:
+      description: V(frozen), V(thawed), V(freezing) or V(unknown).
+      type: str
+      sample: thawed
+    evidence:
+      description: How the state is known, V(kernel), V(lease), V(probe) or V(none).
+      type: str
+      sample: kernel
+    lease:
+      description: The lease that holds it, as the module M(quiesce.storage.fsfreeze) returns it; null where there is none.
+      type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import (  # noqa: E402
+    QuiesceError,
+)
+from ansible_collections.quiesce.storage.plugins.module_utils._info import Info  # noqa: E402
+
+
+def main() -> None:
+    """Look, and say what was seen."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "list", "elements": "path", "aliases": ["paths"]},
+            "probe": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        info = Info(module.params["probe"])
+        paths = module.params["path"]
+        filesystems = info.all() if paths is None else info.of(paths)
+    except QuiesceError as error:
+        module.fail_json(msg=error.message, **error.result)
+    if any(each["state"] == "unknown" for each in filesystems) and info.reason:
+        module.warn("the kernel's own state cannot be read: %s" % info.reason)
+    module.exit_json(changed=False, filesystems=filesystems)
+
+
+if __name__ == "__main__":
+    main()
