@@ -19,7 +19,8 @@ die() {
     exit 1
 }
 
-# Holds a lock for as long as the calling script runs: several `make` at once are fine.
+# lock NAME: held for as long as the calling script runs, so that several `make` at once do
+# not get into each other's way. What may leave a process behind is started with 9>&-.
 lock() {
     exec 9>"$CACHE/$1.lock"
     flock 9

@@ -5,6 +5,7 @@ source "$(dirname "$0")/lib.sh"
 "$ROOT/tests/tools/setup.sh" system
 enter_venv
 
+lock lint
 copy=$(stage lint)
 export ANSIBLE_COLLECTIONS_PATH=$CACHE/lint ANSIBLE_CONFIG=$copy/ansible.cfg
 cd "$copy"

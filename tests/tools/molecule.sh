@@ -11,9 +11,10 @@ enter_venv
 
 # molecule installs the collection below ANSIBLE_HOME and looks for it there too. An old
 # one must not be found, nor one that the user has in ~/.ansible.
+lock molecule
 export ANSIBLE_HOME=$CACHE/molecule/home
 rm -rf "$ANSIBLE_HOME/collections"
 copy=$(stage molecule)
 export ANSIBLE_COLLECTIONS_PATH=$CACHE/molecule ANSIBLE_CONFIG=$copy/ansible.cfg
-cd "$copy/extensions"
-exec molecule "${@:-test}"
+cd "$copy"
+molecule "${@:-test}" 9>&-

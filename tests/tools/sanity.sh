@@ -6,6 +6,7 @@
 source "$(dirname "$0")/lib.sh"
 "$ROOT/tests/tools/setup.sh" system
 enter_venv
+lock sanity
 
 ignored=$(find "$ROOT/tests/sanity" -name 'ignore*' 2>/dev/null || true)
 [ -z "$ignored" ] || die "ignore files are not allowed here: $ignored"
@@ -55,4 +56,4 @@ PATH=$CACHE/pythons:$PATH # it calls them by name
 copy=$(stage sanity)
 cd "$copy"
 say "ansible-test sanity with Python $found"
-exec ansible-test sanity --color no --controller "origin:python=$own" "${targets[@]}" "$@"
+ansible-test sanity --color no --controller "origin:python=$own" "${targets[@]}" "$@" 9>&-

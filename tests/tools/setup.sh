@@ -18,10 +18,10 @@ apt_install() {
     export DEBIAN_FRONTEND=noninteractive
     local log=$CACHE/apt.log
     if [ -z "$apt_updated" ]; then
-        apt-get -q update >"$log" 2>&1 </dev/null || { cat "$log" >&2; die "apt-get update failed"; }
+        apt-get -q update >"$log" 2>&1 </dev/null 9>&- || { cat "$log" >&2; die "apt-get update failed"; }
         apt_updated=yes
     fi
-    apt-get -q install -y --no-install-recommends "$@" >"$log" 2>&1 </dev/null ||
+    apt-get -q install -y --no-install-recommends "$@" >"$log" 2>&1 </dev/null 9>&- ||
         { cat "$log" >&2; die "apt-get install $* failed"; }
 }
 
