@@ -44,6 +44,7 @@ MARKS = {"append": b"qs-apnd\n", "mmap": b"qs-mmap\n", "rename": b"qs-renm\n"}
 PER_SECOND = {"append": 500, "mmap": 200, "rename": 100}
 
 RECORD_BYTES = 256
+RECORDS_PER_SYNC = 100
 PAGE_BYTES = 4096
 RING_PAGES = 1024
 FOLDER = "quiesce-load"
@@ -137,13 +138,15 @@ def number_in(data: bytes, writer: str) -> int:
 
 
 def append_forever(folder: Path, finish: Callable[[int], None]) -> None:
-    """Append records to a file."""
+    """Append records to a file, and ask for some of them to be synced, as a database does."""
     fd = os.open(str(folder / "append"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for number in _paced(PER_SECOND["append"]):
         data = record("append", number, RECORD_BYTES)
         if os.write(fd, data) != len(data):
             raise LoadError(f"{folder}: a record was cut short")
         finish(number)
+        if number % RECORDS_PER_SYNC == 0:
+            os.fsync(fd)
 
 
 def map_forever(folder: Path, finish: Callable[[int], None]) -> None:

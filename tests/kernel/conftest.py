@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+
 from tests.kernel.lab import FSTYPES, TOOLS, Filesystem, Lab, leftovers, open_lab
 
 

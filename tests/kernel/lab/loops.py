@@ -96,11 +96,13 @@ def _name_at_attach(device: str) -> str:
     return os.fsdecode(bytes(status[_FILE_NAME]).split(b"\0")[0])
 
 
-def mounts() -> list[Mount]:
-    """Return the mounts of this namespace, oldest first."""
+def mounts(process: Path = Path("/proc/self")) -> list[Mount]:
+    """Return the mounts in the namespace of ``process``, oldest first."""
     found = []
-    for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).strip("\n").split("\n"):
+    for line in os.fsdecode((process / "mountinfo").read_bytes()).strip("\n").split("\n"):
         before, _, after = line.partition(" - ")
+        if not after:
+            continue  # nothing is mounted in the namespace of a kernel thread
         fields = before.split(" ")
         found.append(Mount(_plain(fields[4]), _plain(after.split(" ")[1]), fields[2]))
     return found

@@ -25,6 +25,7 @@ PREFIX = "quiesce-lab-"
 LOCK = "lock"
 _THAW_SECONDS = 30.0
 _END_SECONDS = 5.0
+_RELEASE_SECONDS = 15.0
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -91,19 +92,22 @@ def release(folder: Path, devices: Sequence[str], also_thaw: Sequence[str] = ())
     :param also_thaw: mount points of filesystems that only have to be thawed, because what is on
         ``devices`` is stored on them.
     """
+    deadline = time.monotonic() + _RELEASE_SECONDS
     # One more filesystem comes free in each round: first the innermost, then what it was stored on.
-    for _ in range(len(devices) + 2):
+    while True:
         _mount_hidden(devices, folder / "rescue")
         mine = _mounts_of(folder, devices)
         _thaw([*(mount.mountpoint for mount in mine), *also_thaw])
         _end_users(mine)
         for mount in reversed(mine):
             run("umount", mount.mountpoint, check=False)
+        _unmount_elsewhere(devices)
         for device in devices:
             if is_attached(device) and not is_claimed(device):
                 detach(device)
-        if not any(is_attached(device) for device in devices):
+        if not any(is_attached(device) for device in devices) or time.monotonic() > deadline:
             return
+        time.sleep(0.02)
 
 
 def _mounts_of(folder: Path, devices: Iterable[str]) -> list[Mount]:
@@ -116,6 +120,27 @@ def _mounts_of(folder: Path, devices: Iterable[str]) -> list[Mount]:
         if mount.source in wanted
         or (mount.source not in every and mount.mountpoint.startswith(f"{folder}/"))
     ]
+
+
+def _unmount_elsewhere(devices: Sequence[str]) -> None:
+    """Unmount what other mount namespaces have of ``devices``.
+
+    A namespace begins with a copy of all mounts, wanted or not, and that holds the filesystem.
+    """
+    seen = {os.readlink("/proc/self/ns/mnt")}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            namespace = os.readlink(process / "ns" / "mnt")
+            if namespace in seen:
+                continue
+            seen.add(namespace)
+            found = mounts(process)
+        except OSError:
+            continue  # ended in the meantime
+        for mount in reversed(found):
+            if mount.source in devices:
+                enter = f"--mount={process}/ns/mnt"
+                run("nsenter", enter, "umount", "--lazy", mount.mountpoint, check=False)
 
 
 def _mount_hidden(devices: Iterable[str], rescue: Path) -> None:
