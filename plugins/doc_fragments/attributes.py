@@ -14,10 +14,12 @@ requirements:
   - Linux, Python 3.8 or newer and root on the managed host. Nothing else.
 attributes:
   check_mode:
-    description: Can run in check_mode and return changed status prediction without modifying target.
+    description: Can run in check_mode and return changed status prediction without modifying
+      target.
     support: full
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
+    description: Will return details on what has changed (or possibly needs changing in check_mode),
+      when in diff mode.
     support: full
   platform:
     description: Target OS/families that can be operated against.

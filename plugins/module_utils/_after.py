@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, quiesce.storage contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What runs when a guard is gone for good: thaw what its lease still holds (systemd's ExecStopPost)."""
+"""What systemd runs when all of a guard is gone: thaw what its lease still holds."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, quiesce.storage contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The board: memory that the guard's processes share, and that no death of one of them takes away."""
+"""The board: memory that the guard's processes share, and that outlives each of them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,20 @@ NO_WITNESS = -1
 
 class Row(ctypes.Structure):
     """One filesystem of the set. Times are of ``_clock.now()``; 0 is "not yet"."""
+
+    status: int
+    errno: int
+    released: int
+    broken: float
+    flush_seconds: float
+    started: float
+    done: float
+    thawed: float
+    entering: int
+    entered: float
+    completed: int
+    armed: int
+    woke: float
 
     _fields_ = [
         ("status", ctypes.c_int64),
@@ -41,6 +55,11 @@ class Row(ctypes.Structure):
 
 class Header(ctypes.Structure):
     """What concerns the whole set."""
+
+    frozen_at: float
+    deadline: float
+    stop: int
+    ended: int
 
     _fields_ = [
         ("frozen_at", ctypes.c_double),

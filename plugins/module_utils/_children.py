@@ -175,7 +175,10 @@ def _freeze(row: Row, member: Member) -> None:
         # Unbroken from the very start: the witness had begun its call before the freeze
         # was complete, has not ended it, and sleeps in it.
         if row.completed == call - 1 and row.entered <= returned:
-            _wait(lambda: asleep(member.witness) or row.completed >= call, _WITNESS_SECONDS)
+            _wait(
+                lambda: asleep(member.witness) or row.completed != row.entering - 1,
+                _WITNESS_SECONDS,
+            )
             if asleep(member.witness) and row.completed == call - 1:
                 row.armed = call
                 return

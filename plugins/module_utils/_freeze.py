@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any, NamedTuple, Sequence
 
@@ -154,6 +155,13 @@ class Freeze:
         return self.result(False, holders[0].facts() if holders else None)
 
     def _own(self, own: Held) -> dict[str, Any]:
+        if own.status is not None and own.status["phase"] == "ended":
+            raise QuiesceError(
+                "nothing was changed: lease %r has ended, and its guard (pid %s) still waits for "
+                "the kernel to let go of a filesystem; use another name"
+                % (own.name, own.facts().get("guard_pid")),
+                **self.result(False, own.facts()),
+            )
         missing = [each for each in self.set if not own.holds(each.device)]
         known = {each["device"] for each in own.record["filesystems"]}
         if missing:
@@ -254,14 +262,12 @@ class Freeze:
         failure = (event or {}).get("failure") or {"reason": "lost"}
         row = failure.get("row")
         which = str(self.set[row]) if row is not None else "the set"
-        number = failure.get("errno") or 0
         reason = failure["reason"]
         if reason == "errno":
-            busy = number == 16
-            why = "%s could not be frozen: %s" % (
-                which,
-                "it is held by " + self._holder(self.set[row]) if busy else _ioctl.meaning(number),
-            )
+            cause = _ioctl.meaning(failure["errno"])
+            if failure["errno"] == errno.EBUSY:
+                cause = "it is held by " + self._holder(self.set[failure["row"]])
+            why = "%s could not be frozen: %s" % (which, cause)
         else:
             why = _REASONS.get(reason, "the guard failed: %s" % failure.get("error", reason)) % {
                 "which": which,

@@ -11,14 +11,14 @@ that only root can reach.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
 import socket
 from typing import Any, Callable, Sequence
 
-from ansible_collections.quiesce.storage.plugins.module_utils import _ioctl, _lease, _second
+from ansible_collections.quiesce.storage.plugins.module_utils import _lease, _second
+from ansible_collections.quiesce.storage.plugins.module_utils._account import Account
 from ansible_collections.quiesce.storage.plugins.module_utils._board import (
     FAILED,
     FROZEN,
@@ -32,7 +32,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._children import (
     freezer,
     witness,
 )
-from ansible_collections.quiesce.storage.plugins.module_utils._clock import iso, now
+from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._process import (
     allow_many_descriptors,
     harden,
@@ -59,8 +59,7 @@ class Guard:
         self._since = now()
         self._freezer_gone = False
         self._retry = 0.0
-        self._thawed_by: str | None = None
-        self._partial = False
+        self._freezing_stopped = False
         self._sets: list[dict[str, Any]] = request["filesystems"]
         self._board = Board(len(fds))
         self._members = [
@@ -83,6 +82,9 @@ class Guard:
         )
         self._start_children(report_write)
         self._thawer = Thawer(self._board, self._members)
+        self._account = Account(
+            request["lease"], self._sets, self._board, self._proof, self._thawer
+        )
         self._watch_signals()
         self._listen()
         self._add(client)
@@ -161,6 +163,7 @@ class Guard:
                 if handler:
                     handler()
             self._tick()
+        self._account.forget()
 
     def _finished(self) -> bool:
         return self._phase == ENDED and self._freezer_gone and not self._board.held()
@@ -204,10 +207,8 @@ class Guard:
     def _freezer_reports(self) -> None:
         word = os.read(self._report, 1)
         if word == b"F" and self._phase == FLUSHING:
-            header = self._board.header
-            self._since = header.frozen_at = now()
-            if self._request["timeout"]:
-                header.deadline = header.frozen_at + self._request["timeout"]
+            self._since = now()
+            self._account.arm(self._request["timeout"])
             self._phase = FREEZING
             self._note()
             os.write(self._go, b"G")
@@ -281,15 +282,21 @@ class Guard:
             line.close()
             if line is self._client:
                 self._client = None
-                if self._request["tied"] and self._phase != ENDED:
-                    self._end("other")
+                self._client_gone()
+
+    def _client_gone(self) -> None:
+        """Who asked for the freeze is no more: nobody would know of it."""
+        if self._phase in (FLUSHING, FREEZING):
+            self._fail({"reason": "client_lost"})
+        elif self._request["tied"] and self._phase == HOLDING:
+            self._end("other")
 
     def _answer(self, request: Any) -> dict[str, Any]:
         operation = request.get("op") if isinstance(request, dict) else None
         if operation == "status":
             self._look()
             return {"ok": True, **self._status()}
-        if operation == "renew" and type(request.get("timeout")) is int:
+        if operation == "renew" and isinstance(request.get("timeout"), int):
             return self._renew(request["timeout"])
         devices = request.get("devices") if operation == "thaw" else 0
         if devices is None or isinstance(devices, list):
@@ -298,11 +305,9 @@ class Guard:
 
     def _renew(self, timeout: int) -> dict[str, Any]:
         self._look()
-        if self._phase != HOLDING or not self._proof.held():
+        if self._phase != HOLDING or timeout < 0 or not self._account.held():
             return {"ok": False, **self._status()}
-        header = self._board.header
-        header.deadline = now() + timeout if timeout > 0 else 0.0
-        self._request["timeout"] = timeout
+        self._account.arm(timeout)
         self._note()
         return {"ok": True, **self._status()}
 
@@ -321,9 +326,9 @@ class Guard:
         else:
             self._thaw(wanted)
         status = self._status()
-        if self._phase == HOLDING:
+        if self._phase == HOLDING and wanted:
             # What is thawed later was not frozen together with this any more.
-            self._partial = True
+            self._account.partial = True
         return {"ok": True, "changed": bool(wanted), **status}
 
     # Ending
@@ -339,22 +344,27 @@ class Guard:
 
     def _end(self, why: str) -> None:
         """Thaw what is held and say in the record how it ended."""
-        self._board.header.stop = 1
+        self._stop_freezing()
         self._look()
         self._phase = ENDED
         self._thaw(self._thawable())
         broken = any(row.broken for row in self._board.rows)
-        self._conclude("other" if broken and why == "request" else why)
+        self._account.conclude("other" if broken and why == "request" else why)
         self._tell({"event": "ended", **self._status()})
 
     def _fail(self, failure: dict[str, Any]) -> None:
         """The set could not be frozen: thaw what is, and leave no lease behind."""
-        self._board.header.stop = 1
+        self._stop_freezing()
         self._phase = ENDED
-        os.close(self._go)
         self._thaw(self._thawable())
-        self._conclude("request")
+        self._account.conclude("request")
         self._tell({"event": "failed", "failure": failure, **self._status()})
+
+    def _stop_freezing(self) -> None:
+        self._board.header.stop = 1
+        if not self._freezing_stopped:
+            self._freezing_stopped = True
+            os.close(self._go)
 
     def _stuck(self) -> int | None:
         for number, row in enumerate(self._board.rows):
@@ -368,62 +378,11 @@ class Guard:
         if self._client:
             self._client.send(message)
 
-    def _lease_facts(self) -> dict[str, Any]:
-        header = self._board.header
-        return {
-            "name": self._request["lease"],
-            "frozen_at": iso(header.frozen_at),
-            "deadline": iso(header.deadline),
-            "timeout": self._request["timeout"],
-            "guard_pid": os.getpid(),
-        }
-
     def _status(self) -> dict[str, Any]:
-        return {
-            "lease": self._lease,
-            "phase": self._phase,
-            "held": self._held(),
-            "proof": self._proof.possible,
-            "thawed_by": self._thawed_by,
-            "frozen_seconds": self._board.frozen_seconds(),
-            "filesystems": [
-                {
-                    "device": each["device"],
-                    "flush_seconds": row.flush_seconds,
-                    "freeze_seconds": row.done - row.started if row.done else None,
-                    "broken": iso(row.broken),
-                    "ours": row.status == FROZEN and not row.released,
-                    "error": self._thawer.errors.get(number),
-                }
-                for number, (each, row) in enumerate(zip(self._sets, self._board.rows))
-            ],
-        }
-
-    def _held(self) -> bool:
-        by_us = self._thawed_by in (None, "request")
-        return by_us and not self._partial and self._proof.held()
+        return self._account.status(self._phase)
 
     def _note(self) -> None:
-        """Write the record of the lease as it stands."""
-        self._lease = self._lease_facts()
-        shown = ("path", "mountpoint", "source", "fstype", "device", "method")
-        record = {
-            "lease": self._lease,
-            "phase": self._phase,
-            "filesystems": [{key: each[key] for key in shown} for each in self._sets],
-            "ended": None,
-        }
-        with contextlib.suppress(OSError):
-            _lease.write(self._request["lease"], record)
-
-    def _conclude(self, thawed_by: str) -> None:
-        self._thawed_by = thawed_by
-        self._board.header.ended = 1
-        status = self._status()
-        with contextlib.suppress(OSError):
-            _lease.conclude(
-                self._request["lease"], status["held"], thawed_by, status["frozen_seconds"]
-            )
+        self._account.note(self._phase)
 
     def _register(self, fd: int, handler: Callable[[], None]) -> None:
         self._handlers[fd] = handler

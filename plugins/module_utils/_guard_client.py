@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -33,6 +34,10 @@ class Held(NamedTuple):
             return any(each["device"] == device for each in self.record["filesystems"])
         return any(each["device"] == device and each["ours"] for each in self.status["filesystems"])
 
+    def covers(self, device: str) -> bool:
+        """Whether the superblock is of this lease's set, frozen still or not."""
+        return any(each["device"] == device for each in self.record["filesystems"])
+
     def facts(self) -> dict[str, Any]:
         """Name, times and guard, as modules return them."""
         return dict((self.status or self.record)["lease"])
@@ -55,6 +60,7 @@ class Conversation:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._stream = connection.makefile("rb")
+        self._last_word: dict[str, Any] | None = None
 
     def receive(self, seconds: float | None) -> dict[str, Any] | None:
         """The next message; None when the guard is gone, or silent for that long."""
@@ -64,18 +70,23 @@ class Conversation:
             message = json.loads(line) if line.endswith(b"\n") else None
         except (OSError, ValueError):
             return None
-        return message if isinstance(message, dict) else None
+        if not isinstance(message, dict):
+            return None
+        if message.get("event") == "ended":
+            self._last_word = message
+        return message
 
     def request(self, message: dict[str, Any]) -> dict[str, Any] | None:
-        """Ask, and wait for the answer; None as in ``receive``."""
-        try:
+        """Ask, and wait for the answer; None as in ``receive``.
+
+        From a guard that had ended before, the answer is how it ended.
+        """
+        with contextlib.suppress(OSError):
             self._socket.sendall(encode(message))
-        except OSError:
-            return None
         answer = self.receive(_ANSWER_SECONDS)
         while answer is not None and "event" in answer:
             answer = self.receive(_ANSWER_SECONDS)
-        return answer
+        return answer or self._last_word
 
     def fileno(self) -> int:
         """The descriptor, for select."""

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -64,7 +65,40 @@ def _launch(name: str, rendezvous: str) -> None:
 
 def _transient_unit(name: str, command: list[str], rendezvous: str) -> bool:
     """Start the guard as a unit of systemd, which thaws when all of its processes are killed."""
-    return False
+    program = shutil.which("systemd-run")
+    if not program:
+        return False
+    unit = "quiesce-%s-%s" % (name, os.urandom(4).hex())
+    properties = [
+        "Description=Guard of the freeze %s" % name,
+        # What the kill of the guard must not wait for: children that sleep on a frozen
+        # filesystem, and the thaw itself, which may have to wait for slow storage.
+        "KillMode=process",
+        "TimeoutStopSec=infinity",
+        # A journal that is stuck on a frozen filesystem must not hold anything up.
+        "StandardOutput=null",
+        "StandardError=null",
+        "OOMScoreAdjust=-1000",
+        "ExecStopPost=" + " ".join(_quoted(word) for word in [*command, "after", name]),
+    ]
+    options = [word for each in properties for word in ("--property", each)]
+    done = subprocess.run(
+        [program, "--quiet", "--collect", "--unit", unit, *options, "--"]
+        + [*command, "guard", rendezvous, name],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    # Where systemd cannot be reached, in some containers, the second process must do.
+    return done.returncode == 0
+
+
+def _quoted(word: str) -> str:
+    """A word of a command line, as systemd.service(5) reads it."""
+    for special, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+        word = word.replace(special, escaped)
+    return '"%s"' % word
 
 
 def _bundle() -> str:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, quiesce.storage contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The second process: thaws what the guard held when the guard is lost, or stopped past its time."""
+"""The second process: thaws when the guard is lost, or is stopped past the deadline."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ def watch(
         _thaw(board, thawer, freezer)
         _conclude(board, lease, "guard_lost")
         if gone and not board.held():
+            if header.ended and not (_lease.read(lease) or {}).get("ended"):
+                _lease.forget(lease)
             return
         _closed(freezer, 0.0 if gone else _TICK_SECONDS)
         if gone:

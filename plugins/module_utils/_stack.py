@@ -47,7 +47,7 @@ class Stack:
         return sorted(found)
 
     def filesystems_below(self, device: str) -> set[str]:
-        """Superblocks (``MAJ:MIN``) that the superblock ``device`` is stored on, all the way down."""
+        """The superblocks (``MAJ:MIN``) that ``device`` is stored on, all the way down."""
         if device not in self._below:
             # A stack cannot contain itself; this keeps a table that says so from looping.
             self._below[device] = set()
@@ -65,9 +65,9 @@ class Stack:
         chosen = set(devices)
         found: dict[str, Mount] = {}
         for mount in self._table.mounts:
-            if mount.device not in chosen and mount.device not in found and has_block_device(mount):
-                if self.filesystems_below(mount.device) & chosen:
-                    found[mount.device] = mount
+            new = mount.device not in chosen and mount.device not in found
+            if new and has_block_device(mount) and self.filesystems_below(mount.device) & chosen:
+                found[mount.device] = mount
         return list(found.values())
 
     def _holders(self, disk: str) -> set[str]:

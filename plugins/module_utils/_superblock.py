@@ -32,7 +32,7 @@ class Reader:
     """Reads superblocks through descriptors of this process (any that is not ``O_PATH``)."""
 
     def __init__(self) -> None:
-        """``SuperblockError``: no BTF, no privilege, lockdown, an old kernel, an unknown machine."""
+        """``SuperblockError``: no BTF, no privilege, lockdown, an old kernel, another machine."""
         _bpf.raise_memlock_limit()
         try:
             btf = Btf()

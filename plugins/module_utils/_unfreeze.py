@@ -72,7 +72,7 @@ class Thaw:
             each
             for held in self._leases
             for each in held.record["filesystems"]
-            if normal in (each.get("path"), each.get("mountpoint")) and held.holds(each["device"])
+            if normal in (each.get("path"), each.get("mountpoint"))
         ]
         self._remembered.update({each["device"]: each for each in remembered})
         if _device.is_block_device(path):
@@ -119,7 +119,7 @@ class Thaw:
         devices = self._devices()
         changed, proofs = False, []
         for held in self._leases:
-            chosen = [device for device in devices if held.holds(device)]
+            chosen = [device for device in devices if held.covers(device)]
             if chosen:
                 thawed, proof = self._ask(held, chosen)
                 changed |= thawed

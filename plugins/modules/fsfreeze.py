@@ -11,10 +11,13 @@ module: fsfreeze
 short_description: Freeze and thaw mounted filesystems
 version_added: 0.1.0
 description:
-  - Freezes a set of mounted filesystems, all of it or nothing, so that a snapshot taken meanwhile is clean, and thaws it.
-  - A frozen set is held by a I(guard), a process on the managed host that thaws it at its deadline, whatever happened to the
-    controller, to the network or to the guard itself, and that proves whether the freeze was ever broken.
-  - Every path stands for the filesystem that contains it. Bind mounts and btrfs subvolumes of one superblock are one filesystem.
+  - Freezes a set of mounted filesystems, all of it or nothing, so that a snapshot taken meanwhile
+    is clean, and thaws it.
+  - A frozen set is held by a I(guard), a process on the managed host that thaws it at its deadline,
+    whatever happened to the controller, to the network or to the guard itself, and that proves
+    whether the freeze was ever broken.
+  - Every path stands for the filesystem that contains it. Bind mounts and btrfs subvolumes of one
+    superblock are one filesystem.
   - The state is read from the kernel, so check mode tells the truth and touches nothing.
 author:
   - quiesce.storage contributors (@quiesce-storage)
@@ -24,21 +27,23 @@ extends_documentation_fragment:
 options:
   path:
     description:
-      - Absolute paths. Each stands for the filesystem that contains it; two paths on one filesystem are one.
-      - With O(state=frozen), a path other than V(/) that turns out to be on the root filesystem is refused, since what should be
-        mounted there is not. Name V(/) to freeze the root filesystem.
-      - With O(state=thawed), a block device may be named, also one whose filesystem was left behind frozen and is no longer mounted.
+      - Absolute paths. Each stands for the filesystem that contains it; two paths on one filesystem
+        are one.
+      - With O(state=frozen), a path other than V(/) that turns out to be on the root filesystem is
+        refused, since what should be mounted there is not. Name V(/) to freeze the root filesystem.
+      - With O(state=thawed), a block device may be named, also one whose filesystem was left behind
+        frozen and is no longer mounted.
     type: list
     elements: path
     required: true
     aliases: [paths]
   state:
     description:
-      - V(frozen) freezes the set in an order that cannot deadlock, a filesystem before what it is stored on. If the whole set is
-        already held by O(lease), its deadline is renewed. If it is frozen by somebody else, that is a warning without O(lease) and
-        a failure with it.
-      - V(thawed) with O(lease) thaws only what that lease holds. Without O(lease) it thaws whatever on these paths is frozen from
-        user space, whoever froze it.
+      - V(frozen) freezes the set in an order that cannot deadlock, a filesystem before what it is
+        stored on. If the whole set is already held by O(lease), its deadline is renewed. If it is
+        frozen by somebody else, that is a warning without O(lease) and a failure with it.
+      - V(thawed) with O(lease) thaws only what that lease holds. Without O(lease) it thaws whatever
+        on these paths is frozen from user space, whoever froze it.
     type: str
     choices: [frozen, thawed]
     required: true
@@ -122,7 +127,8 @@ filesystems:
       type: float
       returned: on a freeze
 skipped:
-  description: Filesystems that were left out (O(unsupported=skip)), as in RV(filesystems), each with a C(reason).
+  description: Filesystems that were left out (O(unsupported=skip)), as in RV(filesystems), each
+    with a C(reason).
   returned: on a freeze
   type: list
   elements: dict
@@ -153,33 +159,34 @@ lease:
       sample: 4711
 held:
   description:
-    - Whether every filesystem of the lease stayed frozen, unbroken, from its freeze until this very thaw. Null where no lease was
-      there to prove it.
+    - Whether every filesystem of the lease stayed frozen, unbroken, from its freeze until this very
+      thaw. Null where no lease was there to prove it.
     - A thaw by the deadline, by anybody else, or a thaw and a new freeze in between make it false.
   returned: O(state=thawed)
   type: bool
 thawed_by:
-  description: What ended the freeze, V(request), V(deadline), V(guard_lost) or V(other); null where no lease was there.
+  description: What ended the freeze, V(request), V(deadline), V(guard_lost) or V(other); null where
+    no lease was there.
   returned: O(state=thawed)
   type: str
   sample: request
 frozen_seconds:
-  description: Seconds from the freeze to the first thaw of any of the set; null where no lease was there.
+  description: Seconds from the freeze to the first thaw of any of the set; null where no lease was
+    there.
   returned: O(state=thawed)
   type: float
   sample: 1.42
 """
 
-from typing import Any  # noqa: E402
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-
-from ansible_collections.quiesce.storage.plugins.module_utils import _options  # noqa: E402
-from ansible_collections.quiesce.storage.plugins.module_utils._errors import (  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.quiesce.storage.plugins.module_utils import _options
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import (
     QuiesceError,
 )
-from ansible_collections.quiesce.storage.plugins.module_utils._freeze import Freeze  # noqa: E402
-from ansible_collections.quiesce.storage.plugins.module_utils._unfreeze import Thaw  # noqa: E402
+from ansible_collections.quiesce.storage.plugins.module_utils._freeze import Freeze
+from ansible_collections.quiesce.storage.plugins.module_utils._unfreeze import Thaw
 
 
 def main() -> None:

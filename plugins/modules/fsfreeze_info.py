@@ -12,7 +12,8 @@ short_description: Tell which filesystems are frozen, and by whom
 version_added: 0.1.0
 description:
   - Reads the state of filesystems from the kernel's own superblocks, without touching them.
-  - Never changes anything and never waits for a frozen filesystem. Where the state cannot be known it says V(unknown), never a guess.
+  - Never changes anything and never waits for a frozen filesystem. Where the state cannot be known
+    it says V(unknown), never a guess.
 author:
   - quiesce.storage contributors (@quiesce-storage)
 extends_documentation_fragment:
@@ -27,9 +28,10 @@ options:
     aliases: [paths]
   probe:
     description:
-      - Where the kernel's own state cannot be read, try a change that changes nothing. On a frozen filesystem that leaves one process
-        asleep until the thaw.
-      - Never done where C(kernel.hung_task_panic) is set, since a sleeping process could panic the host.
+      - Where the kernel's own state cannot be read, try a change that changes nothing. On a frozen
+        filesystem that leaves one process asleep until the thaw.
+      - Never done where C(kernel.hung_task_panic) is set, since a sleeping process could panic the
+        host.
     type: bool
     default: false
 attributes:
@@ -91,16 +93,16 @@ filesystems:
       type: str
       sample: kernel
     lease:
-      description: The lease that holds it, as the module M(quiesce.storage.fsfreeze) returns it; null where there is none.
+      description: The lease that holds it, as the module M(quiesce.storage.fsfreeze) returns it;
+        null where there is none.
       type: dict
 """
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-
-from ansible_collections.quiesce.storage.plugins.module_utils._errors import (  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import (
     QuiesceError,
 )
-from ansible_collections.quiesce.storage.plugins.module_utils._info import Info  # noqa: E402
+from ansible_collections.quiesce.storage.plugins.module_utils._info import Info
 
 
 def main() -> None:

@@ -11,9 +11,10 @@ module: fsfreeze_run
 short_description: Run commands while filesystems are frozen
 version_added: 0.1.0
 description:
-  - Freezes a set of filesystems, runs commands on the managed host, and thaws, all in one call, which is the shortest pause possible
-    for a snapshot that the host itself can take.
-  - Thaws when the last command ends, when one fails, or at the deadline, which also ends the command that runs.
+  - Freezes a set of filesystems, runs commands on the managed host, and thaws, all in one call,
+    which is the shortest pause possible for a snapshot that the host itself can take.
+  - Thaws when the last command ends, when one fails, or at the deadline, which also ends the
+    command that runs.
   - Thaws at once when the task itself is killed.
 author:
   - quiesce.storage contributors (@quiesce-storage)
@@ -23,7 +24,8 @@ extends_documentation_fragment:
 options:
   path:
     description:
-      - Absolute paths. Each stands for the filesystem that contains it; two paths on one filesystem are one.
+      - Absolute paths. Each stands for the filesystem that contains it; two paths on one filesystem
+        are one.
       - A path other than V(/) that turns out to be on the root filesystem is refused.
     type: list
     elements: path
@@ -31,7 +33,8 @@ options:
     aliases: [paths]
   commands:
     description:
-      - Commands, each a list of its words, run one after another without a shell. A command must not write to what is frozen.
+      - Commands, each a list of its words, run one after another without a shell. A command must
+        not write to what is frozen.
     type: list
     elements: list
     required: true
@@ -91,8 +94,10 @@ results:
       type: str
 held:
   description:
-    - Whether every filesystem of the set stayed frozen, unbroken, until the commands had ended. The task fails where it is false.
-    - Null where nothing was frozen, in check mode and where O(creates) or O(removes) made the task needless.
+    - Whether every filesystem of the set stayed frozen, unbroken, until the commands had ended. The
+      task fails where it is false.
+    - Null where nothing was frozen, in check mode and where O(creates) or O(removes) made the task
+      needless.
   returned: always
   type: bool
 thawed_by:
@@ -119,13 +124,12 @@ lease:
   type: dict
 """
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-
-from ansible_collections.quiesce.storage.plugins.module_utils import _options  # noqa: E402
-from ansible_collections.quiesce.storage.plugins.module_utils._errors import (  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.quiesce.storage.plugins.module_utils import _options
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import (
     QuiesceError,
 )
-from ansible_collections.quiesce.storage.plugins.module_utils._run import (  # noqa: E402
+from ansible_collections.quiesce.storage.plugins.module_utils._run import (
     Commands,
     Run,
 )
@@ -155,8 +159,9 @@ def main() -> None:
         wish = _options.wish(params, tied=True)
         needless = commands.needless()
         if needless:
-            nothing = {"filesystems": [], "results": [], "lease": None, "held": None}
-            module.exit_json(changed=False, msg=needless, **nothing)
+            module.exit_json(
+                changed=False, msg=needless, filesystems=[], results=[], lease=None, held=None
+            )
         run = Run(wish, commands)
         result = run.predict() if module.check_mode else run.run()
     except QuiesceError as error:
