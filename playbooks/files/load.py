@@ -62,15 +62,14 @@ class LoadError(Exception):
 class Progress:
     """The highest number that each writer has finished, in a small file shared between processes.
 
-    Every number is stored twice, the second time inverted, so that a reader knows a number that it
-    caught half-written.
+    Every number is there twice, once inverted: so a reader knows one that it caught half-written.
     """
 
     def __init__(self, path: Path, create: bool = False) -> None:
         flags = os.O_RDWR | (os.O_CREAT | os.O_TRUNC if create else 0)
         size = 8 * (1 + 2 * len(WRITERS))
         try:
-            fd = os.open(str(path), flags, 0o600)
+            fd = os.open(path, flags, 0o600)
         except OSError as error:
             raise LoadError(f"{path}: {error.strerror}") from error
         try:
@@ -206,11 +205,8 @@ def verify(mount: Path, finished: dict[str, int]) -> dict[str, object]:
         "mmap": _lost_pages(folder / "mmap", finished["mmap"]),
         "rename": max(0, finished["rename"] - number_in(_content(folder / "current"), "rename")),
     }
-    answer: dict[str, object] = {
-        writer: {"finished": finished[writer], "lost": lost[writer]} for writer in WRITERS
-    }
-    answer["lost"] = sum(lost.values())
-    return answer
+    each = {writer: {"finished": finished[writer], "lost": lost[writer]} for writer in WRITERS}
+    return {**each, "lost": sum(lost.values())}
 
 
 def _content(path: Path) -> bytes:

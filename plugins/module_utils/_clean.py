@@ -42,6 +42,7 @@ _XFS_MAGIC = (0, b"XFSB")
 _BTRFS_AT = 64 * 1024
 _BTRFS_MAGIC = (_BTRFS_AT + 0x40, b"_BHRfS_M")
 _BTRFS_LOG_ROOT = _BTRFS_AT + 0x60
+_BTRFS_SUBVOLUME_INODE = 256
 _HEAD_BYTES = _BTRFS_AT + 4096
 
 
@@ -102,13 +103,16 @@ def judge(
     :param search: where to look for tools, like ``PATH``; None for ``PATH`` and the sbin folders.
     :raises QuiesceError: it cannot be judged: no such path, not to be read, or a tool is missing.
     """
+    if not os.path.isabs(path) or "\0" in path:
+        raise QuiesceError(f"{path!r} is not an absolute path; give one")
     if search is None:
         search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"])
         search += os.pathsep + "/sbin"
     try:
-        mode = os.stat(path).st_mode
+        status = os.stat(path)
+        mode = status.st_mode
         if stat.S_ISDIR(mode):
-            return _judge_subvolume(path, search)
+            return _judge_folder(path, fstype, status.st_ino, search)
         if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
             raise QuiesceError(
                 f"{path} is no image file, block device or btrfs subvolume; give one of these"
@@ -205,17 +209,23 @@ def _judge_btrfs(path: str, head: bytes, search: str, verdict: Verdict) -> None:
     verdict.add("btrfs check", "Nothing wrong.", against, ran)
 
 
-def _judge_subvolume(path: str, search: str) -> Verdict:
-    """Judge a folder: btrfs itself makes a snapshot of a subvolume whole, if nothing writes it."""
-    verdict = Verdict(fstype="btrfs")
+def _judge_folder(path: str, fstype: str | None, inode: int, search: str) -> Verdict:
+    """Judge a subvolume: btrfs itself makes a snapshot of one whole, unless it is written to."""
+    verdict = Verdict()
+    if inode != _BTRFS_SUBVOLUME_INODE or fstype not in (None, "btrfs"):
+        wanted = fstype or "btrfs subvolume"
+        verdict.add(
+            "subvolume", "", [f"{path} is a folder where a snapshot of {wanted} should be."]
+        )
+        return verdict
     ran = _run(search, "btrfs", "property", "get", "-ts", path, "ro")
     against = []
     if ran.rc:
-        verdict.fstype = None
-        against.append(f"{path} is a folder and no btrfs subvolume.")
+        against.append(f"btrfs property says (rc {ran.rc}): {complaints.quote(ran.lines)}")
     elif ran.lines != ["ro=true"]:
         against.append(f"The subvolume {path} can be written to, so it is no fixed snapshot.")
-    verdict.add("read-only subvolume", "A read-only subvolume.", against, ran)
+    verdict.fstype = None if ran.rc else "btrfs"
+    verdict.add("subvolume", "A read-only subvolume.", against, ran)
     return verdict
 
 

@@ -228,6 +228,12 @@ def test_a_missing_path_is_an_error(tmp_path: Path) -> None:
         judge(str(tmp_path / "missing"))
 
 
+@pytest.mark.parametrize("path", ["", "relative", "-n", "/nul\0"])
+def test_a_path_that_is_not_absolute_is_an_error(path: str) -> None:
+    with pytest.raises(QuiesceError, match="not an absolute path"):
+        judge(path)
+
+
 def test_a_character_device_is_an_error() -> None:
     with pytest.raises(QuiesceError, match="no image file"):
         judge("/dev/null")

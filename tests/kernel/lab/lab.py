@@ -37,6 +37,7 @@ _MKFS: dict[str, tuple[str, ...]] = {
     "xfs": ("mkfs.xfs", "-q", "-f"),
     "btrfs": ("mkfs.btrfs", "-q", "-f"),
 }
+_PARENT_LENGTH = 40
 # A snapshot carries its original's UUID, which XFS refuses to mount twice.
 _CLONE_OPTIONS = {"xfs": ("nouuid",)}
 _UNATTENDED_THAW = (
@@ -249,6 +250,8 @@ def open_lab(parent: Path = Path("/var/tmp"), size: int = 16 * GIB) -> Iterator[
     :param size: bytes of the sparse file that the base filesystem is in.
     :raises LabError: a tool failed, or at the end something could not be taken down.
     """
+    if len(str(parent)) > _PARENT_LENGTH:
+        raise LabError(f"{parent}: too long a name; a loop device remembers 63 letters of its file")
     remove_crashed_labs(parent)
     folder = parent / f"{PREFIX}{os.getpid()}"
     folder.mkdir(mode=0o700)
