@@ -150,9 +150,12 @@ def of_xfs_repair(lines: list[str], dirty: bool, orphans: bool) -> list[str]:
         superblock is allowed to be off then.
     :param orphans: whether open but unlinked files are a complaint.
     """
-    unknown = []
-    about_orphans = []
-    heads, nexts, lost, unlinked = set(), set(), set(), set()
+    unknown: list[str] = []
+    about_orphans: list[str] = []
+    heads: set[int] = set()
+    nexts: set[int] = set()
+    lost: set[int] = set()
+    unlinked: set[int] = set()
     kinds = ((_XFS_BUCKET, heads), (_XFS_NEXT, nexts), (_XFS_LOST, lost), (_XFS_UNLINKED, unlinked))
     for line in lines:
         text = line.rstrip()

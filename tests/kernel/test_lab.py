@@ -119,7 +119,7 @@ def place() -> Iterator[Path]:
 
 
 def test_a_crashed_lab_is_taken_down_by_the_next(place: Path) -> None:
-    argv = [sys.executable, "-c", CRASH, place]
+    argv: list[str | Path] = [sys.executable, "-c", CRASH, place]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.run(argv, env=environment, check=False).returncode == 9
     (folder,) = place.glob(PREFIX + "*")

@@ -111,7 +111,7 @@ def test_progress_is_read_as_it_was_noted_even_when_cut_off_between(tmp_path: Pa
 
 
 def test_the_progress_may_not_be_on_the_loaded_filesystem(filesystem: Filesystem) -> None:
-    argv = [sys.executable, PROGRAM, "run", "--directory", filesystem.mountpoint]
+    argv: list[str | Path] = [sys.executable, PROGRAM, "run", "--directory", filesystem.mountpoint]
     argv += ["--progress", filesystem.mountpoint / "progress"]
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
     assert done.returncode == 1
@@ -137,7 +137,7 @@ def test_the_load_ends_when_told_to_on_the_command_line(
     filesystem: Filesystem, tmp_path: Path
 ) -> None:
     progress = tmp_path / "progress"
-    argv = [sys.executable, PROGRAM, "run", "--directory", filesystem.mountpoint]
+    argv: list[str | Path] = [sys.executable, PROGRAM, "run", "--directory", filesystem.mountpoint]
     process = subprocess.Popen([*argv, "--progress", progress])
     try:
         run(sys.executable, PROGRAM, "sample", "--progress", progress, "--ready", "20")
