@@ -27,6 +27,7 @@ class Row(ctypes.Structure):
     started: float
     done: float
     thawed: float
+    task: int
     entering: int
     entered: float
     completed: int
@@ -44,7 +45,8 @@ class Row(ctypes.Structure):
         ("started", ctypes.c_double),
         ("done", ctypes.c_double),
         ("thawed", ctypes.c_double),
-        # The sleeping witness: calls begun and ended, the one that must not end, and when.
+        # The sleeping witness: its thread, calls begun and ended, and the one that must not end.
+        ("task", ctypes.c_int64),
         ("entering", ctypes.c_int64),
         ("entered", ctypes.c_double),
         ("completed", ctypes.c_int64),

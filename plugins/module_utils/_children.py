@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from typing import Callable, NoReturn, Sequence
 
@@ -31,6 +32,7 @@ _FLUSH_ROUNDS = 5
 _ATTEMPTS = 5
 _GRACE_SECONDS = 0.05
 _WITNESS_SECONDS = 1.0
+_STACK_BYTES = 256 << 10
 
 
 class Member:
@@ -42,9 +44,10 @@ class Member:
         self.remount = remount
         # Members of one level are not stored on each other.
         self.level = level
-        # The pid of the process that sleeps on it, and the pipe that starts it; 0 is none.
+        # The process in which a witness sleeps on it, and the pipe that starts it; 0 is none.
         self.witness = 0
         self.wake = 0
+        self.start = 0
 
 
 def fork(body: Callable[[], None], keep: Sequence[int], session: bool = False) -> int:
@@ -84,10 +87,10 @@ def _close_all_but(keep: Sequence[int]) -> None:
                 pass
 
 
-def asleep(pid: int) -> bool:
-    """Whether a process is in uninterruptible sleep (state D)."""
+def asleep(pid: int, task: int = 0) -> bool:
+    """Whether a process, or one task of it, is in uninterruptible sleep (state D)."""
     try:
-        with open("/proc/%d/stat" % pid, "rb") as stream:
+        with open("/proc/%d/task/%d/stat" % (pid, task or pid), "rb") as stream:
             return stream.read().rpartition(b")")[2].split()[0] == b"D"
     except OSError:
         return False
@@ -166,7 +169,7 @@ def _freeze(row: Row, member: Member) -> None:
     if not member.witness:
         _ioctl.freeze(member.fd)
         return
-    os.write(member.wake, b"W")
+    os.write(member.start, b"W")
     _wait(lambda: row.completed > 0, _WITNESS_SECONDS)
     for _attempt in range(_ATTEMPTS):
         _ioctl.freeze(member.fd)
@@ -176,10 +179,10 @@ def _freeze(row: Row, member: Member) -> None:
         # was complete, has not ended it, and sleeps in it.
         if row.completed == call - 1 and row.entered <= returned:
             _wait(
-                lambda: asleep(member.witness) or row.completed != row.entering - 1,
+                lambda: asleep(member.witness, row.task) or row.completed != row.entering - 1,
                 _WITNESS_SECONDS,
             )
-            if asleep(member.witness) and row.completed == call - 1:
+            if asleep(member.witness, row.task) and row.completed == call - 1:
                 row.armed = call
                 return
         _ioctl.thaw(member.fd)
@@ -193,15 +196,35 @@ def _wait(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.0001)
 
 
-def witness(board: Board, row: Row, fd: int, directory: bool, wake: int) -> None:
+def witnesses(board: Board, members: Sequence[Member], bell: int) -> None:
+    """A thread for each member that is to be watched; ``bell`` is rung when one wakes.
+
+    They are threads of one process, which is not the guard's: a killed guard is reaped
+    at once, whatever sleeps here.
+    """
+    threading.stack_size(_STACK_BYTES)
+    threads = [
+        threading.Thread(target=_witness, args=(board, row, member, bell))
+        for row, member in zip(board.rows, members)
+        if member.wake
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _witness(board: Board, row: Row, member: Member, bell: int) -> None:
     """Sleep in a call that only a thaw can end."""
-    if not os.read(wake, 1):
+    row.task = threading.get_native_id()
+    if not os.read(member.wake, 1):
         return
     call = 0
     while not (board.header.stop or row.armed):
         call += 1
         row.entered = now()
         row.entering = call
-        change_nothing(fd, directory)
+        change_nothing(member.fd, member.directory)
         row.completed = call
     row.woke = now()
+    os.write(bell, b"W")

@@ -8,6 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 
+# A path in a message: enough to know it by.
+_SHOWN = 200
+
+
+def shown(path: str) -> str:
+    """A path as messages quote it, control characters escaped, and not without end."""
+    return repr(path if len(path) <= _SHOWN else path[: _SHOWN - 3] + "...")
+
+
 class QuiesceError(Exception):
     """A sentence for the administrator, and what is known so far.
 

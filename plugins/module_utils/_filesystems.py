@@ -9,7 +9,7 @@ import os
 import posixpath
 from typing import Any, Sequence
 
-from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError, shown
 from ansible_collections.quiesce.storage.plugins.module_utils._mounts import (
     Mount,
     MountTable,
@@ -51,7 +51,8 @@ class Filesystem:
     def __str__(self) -> str:
         """As messages name it."""
         mount = self.mount
-        return "%s (%s on %s)" % (mount.mountpoint, mount.fstype, mount.source)
+        name = shown(mount.mountpoint)[1:-1] if mount.mountpoint else mount.source
+        return "%s (%s on %s)" % (name, mount.fstype, mount.source)
 
     def facts(self) -> dict[str, Any]:
         """What a module returns of it."""
@@ -93,8 +94,9 @@ def refuse_root_by_accident(filesystems: Sequence[Filesystem], paths: Sequence[s
     for filesystem in filesystems:
         if filesystem.device == place.mount.device:
             raise QuiesceError(
-                "path %r is on the root filesystem, which nobody asked to freeze: what should be "
-                "mounted there is not. Mount it, or name / itself if you mean it" % filesystem.path
+                "path %s is on the root filesystem, which nobody asked to freeze: what should be "
+                "mounted there is not. Mount it, or name / itself if you mean it"
+                % shown(filesystem.path)
             )
 
 

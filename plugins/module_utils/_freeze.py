@@ -266,7 +266,10 @@ class Freeze:
         if reason == "errno":
             cause = _ioctl.meaning(failure["errno"])
             if failure["errno"] == errno.EBUSY:
-                cause = "it is held by " + self._holder(self.set[failure["row"]])
+                refused = self.set[failure["row"]]
+                cause = "it is held by " + self._holder(refused)
+                if refused.method == "remount_ro":
+                    cause = "it cannot be made read-only while a file on it is open for writing"
             why = "%s could not be frozen: %s" % (which, cause)
         else:
             why = _REASONS.get(reason, "the guard failed: %s" % failure.get("error", reason)) % {

@@ -11,6 +11,7 @@ that only root can reach.
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -30,7 +31,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._children import (
     Member,
     fork,
     freezer,
-    witness,
+    witnesses,
 )
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._process import (
@@ -107,31 +108,30 @@ class Guard:
 
     def _start_children(self, report_write: int) -> None:
         go_read, self._go = os.pipe()
-        for row, member in zip(self._board.rows, self._members):
-            if member.remount or not self._request["sleep"]:
-                continue
-            wake, member.wake = os.pipe()
-            alive, alive_write = os.pipe()
-            member.witness = fork(
-                lambda row=row, member=member, wake=wake: witness(  # type: ignore[misc]
-                    self._board, row, member.fd, member.directory, wake
-                ),
-                [member.fd, wake, alive_write],
+        watched = [m for m in self._members if self._request["sleep"] and not m.remount]
+        if watched:
+            self._bell, bell_write = os.pipe()
+            for member in watched:
+                member.wake, member.start = os.pipe()
+            pid = fork(
+                lambda: witnesses(self._board, self._members, bell_write),
+                [each for m in watched for each in (m.fd, m.wake)] + [bell_write],
             )
-            os.close(wake)
-            os.close(alive_write)
-            self._register(alive, self._closing(alive))
+            os.close(bell_write)
+            for member in watched:
+                member.witness = pid
+                os.close(member.wake)
+            self._register(self._bell, self._bell_rung)
         fork(
             lambda: freezer(
                 self._board, self._members, report_write, go_read, self._request["flush_timeout"]
             ),
             [member.fd for member in self._members]
-            + [member.wake for member in self._members if member.witness]
+            + [member.start for member in watched]
             + [report_write, go_read],
         )
-        for member in self._members:
-            if member.witness:
-                os.close(member.wake)
+        for member in watched:
+            os.close(member.start)
         os.close(report_write)
         os.close(go_read)
         self._register(self._report, self._freezer_reports)
@@ -251,12 +251,11 @@ class Guard:
         if self._phase != ENDED:
             self._start_second()
 
-    def _closing(self, fd: int) -> Callable[[], None]:
-        def close() -> None:
-            self._unregister(fd)
-            os.close(fd)
-
-        return close
+    def _bell_rung(self) -> None:
+        """A witness woke; the look that follows every event says which."""
+        if not os.read(self._bell, 4096):
+            self._unregister(self._bell)
+            os.close(self._bell)
 
     def _accept(self) -> None:
         try:
@@ -395,6 +394,8 @@ class Guard:
 
 def main(rendezvous: str) -> None:
     """Take a set from the client that listens at ``rendezvous``, and guard it to its end."""
+    # Looking for garbage writes to every object, and would copy what the children share.
+    gc.disable()
     allow_many_descriptors()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(rendezvous)

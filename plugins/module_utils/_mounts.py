@@ -15,7 +15,7 @@ import re
 import stat
 from typing import NamedTuple, Sequence
 
-from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError, shown
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 _NO_DEVICE_MAJOR = "0"
@@ -126,9 +126,9 @@ def check_absolute(paths: Sequence[str]) -> None:
         raise QuiesceError("path is empty; name at least one mountpoint, file or folder")
     for path in paths:
         if not path.startswith("/"):
-            raise QuiesceError("path %r is not absolute; it must begin with /" % path)
+            raise QuiesceError("path %s is not absolute; it must begin with /" % shown(path))
         if "\0" in path:
-            raise QuiesceError("path %r contains a zero byte" % path)
+            raise QuiesceError("path %s contains a zero byte" % shown(path))
 
 
 def locate(path: str) -> Place:
@@ -139,9 +139,16 @@ def locate(path: str) -> Place:
         raise QuiesceError(_cannot_open(path, error)) from error
     try:
         mode = os.fstat(opened).st_mode
+        if stat.S_ISBLK(mode):
+            raise QuiesceError(
+                "path %s is a block device; name a path on the filesystem that it holds (only a "
+                "thaw can be asked for by device)" % shown(path)
+            )
         mount = MountTable().by_number(_mount_number(opened))
         if mount is None:
-            raise QuiesceError("path %r was unmounted while it was looked at; try again" % path)
+            raise QuiesceError(
+                "path %s was unmounted while it was looked at; try again" % shown(path)
+            )
         return _reopen(path, opened, mode, mount)
     except OSError as error:
         raise QuiesceError(_cannot_open(path, error)) from error
@@ -167,7 +174,8 @@ def _reopen(path: str, opened: int, mode: int, mount: Mount) -> Place:
         os.close(fd)
     if not stat.S_ISREG(mode):
         raise QuiesceError(
-            "path %r is neither a folder nor a file; name the mountpoint of its filesystem" % path
+            "path %s is neither a folder nor a file; name the mountpoint of its filesystem"
+            % shown(path)
         )
     return Place(path, os.open(name, flags), False, mount)
 
@@ -182,5 +190,5 @@ def _mount_number(fd: int) -> int:
 
 def _cannot_open(path: str, error: OSError) -> str:
     if error.errno == errno.ENOENT:
-        return "path %r does not exist" % path
-    return "path %r cannot be opened: %s" % (path, error.strerror)
+        return "path %s does not exist" % shown(path)
+    return "path %s cannot be opened: %s" % (shown(path), error.strerror)

@@ -87,7 +87,7 @@ class Proof:
         if member.remount:
             return bool(os.fstatvfs(member.fd).f_flag & os.ST_RDONLY)
         if member.witness:
-            return bool(row.completed < row.armed and asleep(member.witness))
+            return bool(row.completed < row.armed and asleep(member.witness, row.task))
         try:
             if self._reader is not None and self._reader.state(member.fd) != STATE_FROZEN:
                 return False
