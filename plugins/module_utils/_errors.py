@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 # A path in a message: enough to know it by.
 _SHOWN = 200
 

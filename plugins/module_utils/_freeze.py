@@ -75,7 +75,7 @@ class Freeze:
         require_privilege()
         self.wish = wish
         self.warnings: list[str] = []
-        self.skipped: list[dict[str, Any]] = []
+        self.left_out: list[dict[str, Any]] = []
         chosen = _filesystems.resolve(wish.paths)
         _filesystems.refuse_root_by_accident(chosen, wish.paths)
         self._table = MountTable()
@@ -98,7 +98,7 @@ class Freeze:
             if reason is None:
                 kept.append(each)
             elif self.wish.unsupported == "skip":
-                self.skipped.append({**each.facts(), "reason": reason})
+                self.left_out.append({**each.facts(), "reason": reason})
                 self.warnings.append("%s was left out: it %s" % (each, reason))
             elif self.wish.unsupported == "remount_ro" and "read-only" not in reason:
                 each.method = "remount_ro"
@@ -288,7 +288,7 @@ class Freeze:
         return {
             "changed": changed,
             "filesystems": [each.facts() for each in self.set],
-            "skipped": self.skipped,
+            "left_out": self.left_out,
             "lease": lease,
             "diff": difference(self.set),
             **more,

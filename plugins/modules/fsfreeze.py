@@ -126,7 +126,7 @@ filesystems:
       description: How long the freezing itself took; writers wait from its beginning.
       type: float
       returned: on a freeze
-skipped:
+left_out:
   description: Filesystems that were left out (O(unsupported=skip)), as in RV(filesystems), each
     with a C(reason).
   returned: on a freeze

@@ -113,7 +113,7 @@ filesystems:
   returned: always
   type: list
   elements: dict
-skipped:
+left_out:
   description: As the module M(quiesce.storage.fsfreeze) returns them.
   returned: when something was frozen
   type: list

@@ -324,10 +324,22 @@ def test_guard_is_detached_from_the_session_that_started_it(filesystem: Filesyst
 
 @pytest.mark.parametrize(
     "message",
-    [b"", b"\n", b"{", b'{"op": "thaw"', b"[]\n", b"null\n", b'{"op": 1}\n', b"\xff\xfe\n",
-     b'{"op": "renew", "timeout": -1}\n', b'{"op": "renew", "timeout": "x"}\n',
-     b'{"op": "thaw", "devices": 7}\n', b'{"op": "thaw", "devices": [[]]}\n', b"[" * 100000 + b"\n"],
-)  # fmt: skip
+    [
+        b"",
+        b"\n",
+        b"{",
+        b'{"op": "thaw"',
+        b"[]\n",
+        b"null\n",
+        b'{"op": 1}\n',
+        b"\xff\xfe\n",
+        b'{"op": "renew", "timeout": -1}\n',
+        b'{"op": "renew", "timeout": "x"}\n',
+        b'{"op": "thaw", "devices": 7}\n',
+        b'{"op": "thaw", "devices": [[]]}\n',
+        b"[" * 100000 + b"\n",
+    ],
+)
 def test_nonsense_on_the_socket(lab: Lab, message: bytes) -> None:
     with lab.filesystem("ext4") as one:
         freeze(one, lease=LEASE)
