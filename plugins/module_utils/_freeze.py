@@ -19,7 +19,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._guard_client impo
     held_leases,
     start,
 )
-from ansible_collections.quiesce.storage.plugins.module_utils._mounts import MountTable
+from ansible_collections.quiesce.storage.plugins.module_utils._mounts import MountTable, read_only
 from ansible_collections.quiesce.storage.plugins.module_utils._order import levels
 from ansible_collections.quiesce.storage.plugins.module_utils._stack import Stack
 from ansible_collections.quiesce.storage.plugins.module_utils._states import (
@@ -100,13 +100,13 @@ class Freeze:
             elif self.wish.unsupported == "skip":
                 self.left_out.append({**each.facts(), "reason": reason})
                 self.warnings.append("%s was left out: it %s" % (each, reason))
-            elif self.wish.unsupported == "remount_ro" and "read-only" not in reason:
+            elif self.wish.unsupported == "remount_ro" and not read_only(each.mount):
                 each.method = "remount_ro"
                 kept.append(each)
             else:
+                others = "" if read_only(each.mount) else " or 'remount_ro'"
                 raise QuiesceError(
-                    "%s %s; leave it out, or set 'unsupported' to 'skip'%s"
-                    % (each, reason, "" if "read-only" in reason else " or 'remount_ro'")
+                    "%s %s; leave it out, or set 'unsupported' to 'skip'%s" % (each, reason, others)
                 )
         return kept
 
@@ -224,6 +224,8 @@ class Freeze:
         if event is None or event.get("event") != "frozen":
             conversation.close()
             self.look()
+            if self._found_frozen(event):
+                return self.result(False), None
             raise QuiesceError(self._why(name, event), **self.result(False))
         self.look()
         for each, report in zip(self.set, event["filesystems"]):
@@ -256,6 +258,18 @@ class Freeze:
                 for each in self.set
             ],
         }
+
+    def _found_frozen(self, event: dict[str, Any] | None) -> bool:
+        """Whether FIFREEZE told what could not be read before: it is frozen, by somebody else."""
+        failure = (event or {}).get("failure") or {}
+        if failure.get("errno") != errno.EBUSY or self.wish.lease or len(self.set) > 1:
+            return False
+        (only,) = self.set
+        if only.before != UNKNOWN or only.method != "freeze":
+            return False
+        only.before = only.state = FROZEN
+        self.warnings.append("%s is frozen, by %s" % (only, self._holder(only)))
+        return True
 
     def _why(self, name: str, event: dict[str, Any] | None) -> str:
         """The sentence for a freeze that did not come about."""

@@ -78,15 +78,8 @@ class MountTable:
     """The mounts of this process's namespace at one moment."""
 
     def __init__(self, mounts: Sequence[Mount] | None = None) -> None:
-        if mounts is None:
-            with open("/proc/self/mountinfo", "rb") as stream:
-                mounts = parse(stream.read())
-        self.mounts = list(mounts)
+        self.mounts = list(parse(_mountinfo()) if mounts is None else mounts)
         self._by_number = {mount.number: mount for mount in self.mounts}
-
-    def by_number(self, number: int) -> Mount | None:
-        """The mount with that mount ID."""
-        return self._by_number.get(number)
 
     def of_device(self, device: str) -> list[Mount]:
         """The mounts of the superblock ``MAJ:MIN``."""
@@ -144,7 +137,7 @@ def locate(path: str) -> Place:
                 "path %s is a block device; name a path on the filesystem that it holds (only a "
                 "thaw can be asked for by device)" % shown(path)
             )
-        mount = MountTable().by_number(_mount_number(opened))
+        mount = _mount_of(opened)
         if mount is None:
             raise QuiesceError(
                 "path %s was unmounted while it was looked at; try again" % shown(path)
@@ -178,6 +171,20 @@ def _reopen(path: str, opened: int, mode: int, mount: Mount) -> Place:
             % shown(path)
         )
     return Place(path, os.open(name, flags), False, mount)
+
+
+def _mountinfo() -> bytes:
+    with open("/proc/self/mountinfo", "rb") as stream:
+        return stream.read()
+
+
+def _mount_of(fd: int) -> Mount | None:
+    """The mount that a descriptor is on, as the kernel says at this moment."""
+    start = b"%d " % _mount_number(fd)
+    for line in _mountinfo().split(b"\n"):
+        if line.startswith(start):
+            return parse(line)[0]
+    return None
 
 
 def _mount_number(fd: int) -> int:

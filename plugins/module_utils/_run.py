@@ -92,9 +92,7 @@ class Run:
         self._refuse_frozen()
         answer, conversation = self.freeze.freeze()
         if conversation is None:
-            raise QuiesceError(
-                "every filesystem was left out, so the commands were not run", **answer
-            )
+            raise QuiesceError(self._not_run(), **answer)
         try:
             failure = self._run_all(conversation)
         finally:
@@ -122,14 +120,11 @@ class Run:
     def _refuse_frozen(self) -> None:
         settled = self.freeze.settled()
         if settled is not None:
-            raise QuiesceError(
-                "the commands were not run: %s"
-                % "; ".join(
-                    self.freeze.warnings
-                    or ["the set is frozen already, by the lease that was named"]
-                ),
-                **settled,
-            )
+            raise QuiesceError(self._not_run(), **settled)
+
+    def _not_run(self) -> str:
+        why = self.freeze.warnings or ["the set is frozen already, by the lease that was named"]
+        return "the commands were not run: %s" % "; ".join(why)
 
     @staticmethod
     def _proof(proof: dict[str, Any] | None) -> dict[str, Any]:

@@ -65,11 +65,15 @@ def call(
     check: bool = False,
     prefix: Sequence[str] = (),
     patience: float = 60,
+    python: str = sys.executable,
     **options: Any,
 ) -> dict[str, Any]:
-    """Run a module with these options; ``prefix`` is a command that runs it (``setpriv``, ...)."""
+    """Run a module with these options; ``prefix`` is a command that runs it (``setpriv``, ...).
+
+    Everything else is an option of the module.
+    """
     done = subprocess.run(
-        [*prefix, *arguments_of(name, check, options)],
+        [*prefix, python, *arguments_of(name, check, options)[1:]],
         env=environment(),
         capture_output=True,
         text=True,

@@ -125,6 +125,10 @@ def test_freeze_and_thaw_work_without(filesystem: Filesystem, means: str) -> Non
     with filesystem.frozen():
         with pytest.raises(Failed, match="outside of this collection"):
             freeze(filesystem, lease="w", prefix=prefix)
+        answer = freeze(filesystem, prefix=prefix)
+        assert not answer["changed"]
+        assert answer["filesystems"][0]["state"] == "frozen"
+        assert "outside of this collection" in str(answer["warnings"])
         assert thaw(filesystem, prefix=prefix)["changed"]
     assert not thaw(filesystem, prefix=prefix)["changed"]
 
