@@ -30,6 +30,7 @@ from %s import %s, %s
 def start(name: str) -> socket.socket:
     """Start a guard for the lease ``name``; the connection on which it waits for its set."""
     _lease.prepare_run()
+    _lease.forget_old()
     with contextlib.ExitStack() as stack:
         path = os.path.join(_lease.RUN, "r-" + os.urandom(8).hex())
         server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))

@@ -163,9 +163,10 @@ def names() -> list[str]:
 def forget_old() -> None:
     """Remove what is left of leases that ended long ago."""
     for name in names():
-        path = folder(name)
+        record = read(name)
         with contextlib.suppress(OSError):
-            if time.time() - os.stat(path).st_mtime > _REMEMBER_SECONDS and not guarded(name):
+            old = time.time() - os.stat(folder(name)).st_mtime > _REMEMBER_SECONDS
+            if old and (record is None or record.get("ended")) and not guarded(name):
                 forget(name)
 
 
