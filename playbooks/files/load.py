@@ -132,7 +132,8 @@ def number_in(data: bytes, writer: str) -> int:
     if len(data) <= _HEAD.size + _CHECK.size:
         return 0
     mark, number = _HEAD.unpack_from(data)
-    intact = _CHECK.pack(zlib.crc32(data[: -_CHECK.size])) == data[-_CHECK.size :]
+    end = len(data) - _CHECK.size
+    intact = _CHECK.pack(zlib.crc32(data[:end])) == data[end:]
     return int(number) if intact and mark == MARKS[writer] else 0
 
 

@@ -61,7 +61,7 @@ def test_snapshots_of_a_frozen_filesystem_are_clean_and_lose_nothing(
     lab: Lab, busy: tuple[Filesystem, Load]
 ) -> None:
     filesystem, writers = busy
-    for _ in range(SNAPSHOTS):
+    for _each in range(SNAPSHOTS):
         time.sleep(PAUSE)
         sample = writers.sample()
         with filesystem.frozen():
@@ -78,7 +78,7 @@ def test_most_snapshots_of_a_busy_filesystem_are_not_clean_and_lose_something(
 ) -> None:
     filesystem, writers = busy
     unclean = losing = 0
-    for _ in range(SNAPSHOTS):
+    for _each in range(SNAPSHOTS):
         time.sleep(PAUSE)
         sample = writers.sample()
         image = filesystem.snapshot()
@@ -92,7 +92,7 @@ def test_most_snapshots_of_a_busy_filesystem_are_not_clean_and_lose_something(
 def test_open_but_unlinked_files_count_only_when_asked(
     busy: tuple[Filesystem, Load],
 ) -> None:
-    filesystem, _ = busy
+    filesystem, _writers = busy
     folder = filesystem.mountpoint
     fds = []
     try:
@@ -119,7 +119,7 @@ def test_open_but_unlinked_files_count_only_when_asked(
 def test_judging_changes_nothing_and_takes_a_block_device_too(
     lab: Lab, busy: tuple[Filesystem, Load]
 ) -> None:
-    filesystem, _ = busy
+    filesystem, _writers = busy
     for frozen in (True, False):
         if frozen:
             with filesystem.frozen():

@@ -100,7 +100,7 @@ def mounts(process: Path = Path("/proc/self")) -> list[Mount]:
     """Return the mounts in the namespace of ``process``, oldest first."""
     found = []
     for line in os.fsdecode((process / "mountinfo").read_bytes()).strip("\n").split("\n"):
-        before, _, after = line.partition(" - ")
+        before, _dash, after = line.partition(" - ")
         if not after:
             continue  # nothing is mounted in the namespace of a kernel thread
         fields = before.split(" ")
