@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,11 @@ from tests.kernel.lab import MIB, Lab, run
 from tests.kernel.modules import Failed, call, freeze, info, state, thaw
 
 
-def mountpoints(answer: dict) -> list[str]:
+def mountpoints(answer: dict[str, Any]) -> list[str]:
     return [each["mountpoint"] for each in answer["filesystems"]]
 
 
-def warnings(answer: dict) -> str:
+def warnings(answer: dict[str, Any]) -> str:
     return str(answer.get("warnings", ""))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ _MINORS = range(8, 14)
 
 def interpreters() -> list[str]:
     """The distribution's Pythons, and those under pyenv, one of each version."""
-    found = {}
+    found: dict[int, str] = {}
     for minor in _MINORS:
         name = f"python3.{minor}"
         places = [
@@ -36,14 +37,13 @@ def interpreters() -> list[str]:
 def test_freeze_run_and_thaw(lab: Lab, python: str) -> None:
     subprocess.run([python, "--version"], check=True)
     with lab.filesystem("ext4") as one, lab.filesystem("xfs") as two:
-        options = {"path": [one, two], "lease": "py", "python": python}
+        options: dict[str, Any] = {"path": [one, two], "lease": "py", "python": python}
         assert call("fsfreeze", state="frozen", **options)["changed"]
-        assert (
-            call("fsfreeze_info", path=[one], python=python)["filesystems"][0]["state"] == "frozen"
-        )
+        info: dict[str, Any] = {"path": [one], "python": python}
+        assert call("fsfreeze_info", **info)["filesystems"][0]["state"] == "frozen"
         assert call("fsfreeze", state="thawed", **options)["held"] is True
-        run = call("fsfreeze_run", path=[one], commands=[["true"]], python=python)
-        assert run["held"] is True
+        run: dict[str, Any] = {"path": [one], "commands": [["true"]], "python": python}
+        assert call("fsfreeze_run", **run)["held"] is True
 
 
 def test_there_is_one() -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.kernel.modules import Failed, arguments_of, call, environment, freeze
 from tests.kernel.processes import of_lease, wait_for
 
 
-def run(filesystem: Filesystem, *commands: list, **options):
+def run(filesystem: Filesystem, *commands: list[Any], **options):
     return call("fsfreeze_run", path=[filesystem], commands=list(commands), **options)
 
 
@@ -80,7 +81,7 @@ def test_creates_and_removes(filesystem: Filesystem, tmp_path: Path) -> None:
         ([[]], "a command is empty", 0),
     ],
 )
-def test_failing_commands(lab: Lab, commands: list, sentence: str, ran: int) -> None:
+def test_failing_commands(lab: Lab, commands: list[Any], sentence: str, ran: int) -> None:
     with lab.filesystem("xfs") as one:
         with pytest.raises(Failed, match=sentence) as failed:
             run(one, *commands)
