@@ -61,13 +61,18 @@ def parse(raw: bytes) -> list[Mount]:
                 first[2].decode("ascii", "replace"),
                 _name(first[3]),
                 _name(first[4]),
-                tuple(_name(first[5]).split(",")),
+                _options(first[5]),
                 _name(last[0]),
                 _name(last[1]),
-                tuple(_name(b" ".join(last[2:])).split(",")),
+                _options(b" ".join(last[2:])),
             )
         )
     return mounts
+
+
+def _options(escaped: bytes) -> tuple[str, ...]:
+    # A comma within a value is escaped, and separates nothing.
+    return tuple(_name(each) for each in escaped.split(b","))
 
 
 def _name(escaped: bytes) -> str:
@@ -110,7 +115,8 @@ def has_block_device(mount: Mount) -> bool:
 
 def read_only(mount: Mount) -> bool:
     """Whether the superblock (not just this mount of it) is read-only."""
-    return "ro" in mount.super_options
+    # The kernel says it first; a value may contain ",ro" as well (btrfs: subvol=).
+    return mount.super_options[:1] == ("ro",)
 
 
 def check_absolute(paths: Sequence[str]) -> None:

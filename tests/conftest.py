@@ -1,0 +1,33 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How many examples the property-based tests try: few in `make unit`, many in `make test-fuzz`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.quiesce.storage.plugins.module_utils import _lease
+from hypothesis import HealthCheck, settings
+
+# Fixtures that point a module elsewhere hold for all examples of a test alike.
+_SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+# The same few examples every time: what passes today must not fail tomorrow by chance.
+settings.register_profile(
+    "quick", max_examples=50, deadline=None, derandomize=True, suppress_health_check=_SHARED
+)
+settings.register_profile(
+    "long", max_examples=10_000, deadline=None, suppress_health_check=_SHARED, print_blob=True
+)
+settings.load_profile("quick")
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give an empty folder that stands for /run/quiesce."""
+    folder = tmp_path / "quiesce"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setattr(_lease, "RUN", str(folder))
+    return folder
