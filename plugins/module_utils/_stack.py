@@ -81,7 +81,12 @@ class Stack:
             folder = os.path.realpath("%s/dev/block/%s" % (self._sys, current))
             if os.path.exists(os.path.join(folder, "partition")):
                 folder = os.path.dirname(folder)
-            found |= self._backing_filesystem(folder)
+            backing = _read(os.path.join(folder, "loop", "backing_file"))
+            device = _block_device(backing)
+            if device:
+                todo.append(device)
+            else:
+                found |= self._backing_filesystem(backing)
             slaves = os.path.join(folder, "slaves")
             if os.path.isdir(slaves):
                 for slave in os.listdir(slaves):
@@ -90,8 +95,7 @@ class Stack:
                         todo.append(number)
         return found
 
-    def _backing_filesystem(self, folder: str) -> set[str]:
-        backing = _read(os.path.join(folder, "loop", "backing_file"))
+    def _backing_filesystem(self, backing: str) -> set[str]:
         if not backing:
             return set()
         try:
