@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, Mapping, NamedTuple
 
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
-from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError, shown
 from ansible_collections.quiesce.storage.plugins.module_utils._freeze import Freeze, Wish
 from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import Conversation
 
@@ -41,14 +41,17 @@ class Commands(NamedTuple):
 
     def needless(self) -> str | None:
         """Why there is nothing to run (``creates``, ``removes``), or None."""
-        if self.creates and glob.glob(self._at(self.creates)):
+        if self.creates and self._exists(self.creates):
             return "skipped, since %s exists" % self.creates
-        if self.removes and not glob.glob(self._at(self.removes)):
+        if self.removes and not self._exists(self.removes):
             return "skipped, since %s does not exist" % self.removes
         return None
 
-    def _at(self, path: str) -> str:
-        return os.path.join(self.chdir or "/", path)
+    def _exists(self, pattern: str) -> bool:
+        try:
+            return bool(glob.glob(os.path.join(self.chdir or "/", pattern)))
+        except ValueError as error:
+            raise QuiesceError("%s is not a path: %s" % (shown(pattern), error)) from error
 
     def prepared(self) -> list[list[str]]:
         """The commands with their programs found, so that nothing is searched for while frozen.
@@ -66,8 +69,8 @@ class Commands(NamedTuple):
             if not argv or not argv[0]:
                 raise QuiesceError("a command is empty; each is a list of words, the program first")
             program = argv[0]
-            if "/" in program and self.chdir:
-                program = os.path.join(self.chdir, program)
+            if "/" in program:
+                program = os.path.join(os.getcwd(), self.chdir or "/", program)
             program = shutil.which(program, path=search) or ""
             if not program:
                 raise QuiesceError(
@@ -135,7 +138,11 @@ class Run:
     def _run_all(self, conversation: Conversation) -> str | None:
         """Why the snapshot failed, or None."""
         for argv in self._argvs:
-            ended, result = self._run_one(argv, conversation)
+            try:
+                ended, result = self._run_one(argv, conversation)
+            except (OSError, ValueError) as error:
+                # A missing interpreter, a format not known, too many words, a zero byte.
+                return "%r could not be run: %s" % (argv[0], error)
             self.results.append(result)
             if ended:
                 return "%r was ended: %s" % (argv[0], ended)
