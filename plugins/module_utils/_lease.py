@@ -28,6 +28,8 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 # How an ended lease is remembered: long enough for a play that comes back to ask.
 _REMEMBER_SECONDS = 86400
 _RECORD_BYTES = 8 << 20
+_MEMBER = ("path", "mountpoint", "source", "fstype", "device", "method")
+_ENDED = ("held", "thawed_by", "frozen_seconds", "reported")
 # Whoever asks whether a guard lives holds the lock for a moment.
 _CLAIMS = 5
 
@@ -65,18 +67,19 @@ def prepare_run() -> None:
 def claim(name: str) -> int | None:
     """Take the lock of a lease for a new guard: its descriptor, or None while another holds it."""
     path = folder(name)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    for attempt in range(_CLAIMS):
-        try:
+    for _attempt in range(_CLAIMS):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(BlockingIOError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if attempt == _CLAIMS - 1:
-                os.close(fd)
-                return None
-            time.sleep(0.01)
+            # The one before may have removed it while we waited for it.
+            if os.fstat(fd).st_nlink:
+                break
+        os.close(fd)
+        time.sleep(0.01)
+    else:
+        return None
     for leftover in ("record", "socket"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(path, leftover))
@@ -144,8 +147,17 @@ def _understood(record: Any, name: str) -> bool:
     return (
         record["lease"].get("name") == name
         and isinstance(members, list)
-        and all(isinstance(member, dict) and "device" in member for member in members)
+        and all(_is_member(member) for member in members)
+        and (not record.get("ended") or _is_ending(record["ended"]))
     )
+
+
+def _is_member(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in _MEMBER)
+
+
+def _is_ending(value: Any) -> bool:
+    return isinstance(value, dict) and all(key in value for key in _ENDED)
 
 
 def names() -> list[str]:

@@ -1,0 +1,332 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The record of a lease, and the lock that says whether its guard lives."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible_collections.quiesce.storage.plugins.module_utils import _lease
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
+
+MEMBER = {
+    "path": "/srv",
+    "mountpoint": "/srv",
+    "source": "/dev/vdb",
+    "fstype": "xfs",
+    "device": "8:1",
+    "method": "freeze",
+}
+ENDED = {"held": True, "thawed_by": "deadline", "frozen_seconds": 1.5, "reported": False}
+
+
+def record(name: str = "x", **more: Any) -> dict[str, Any]:
+    """A record as a guard writes it."""
+    return {"lease": {"name": name}, "filesystems": [dict(MEMBER)], "ended": None, **more}
+
+
+def put(folder: Path, name: str, content: bytes | dict[str, Any] | None) -> Path:
+    """Make the folder of a lease with this record in it; None for none."""
+    made = folder / f"lease-{name}"
+    made.mkdir(mode=0o700)
+    if content is not None:
+        raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+        (made / "record").write_bytes(raw)
+    return made
+
+
+@pytest.mark.parametrize("name", ["a", "A.b_c-9", ".", "..", "-", "_", "0", "x" * 64])
+def test_good_names(name: str) -> None:
+    _lease.check_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "x" * 65, "a/b", "a b", "a\n", "a\0", "ä", "\uff41", "\u0663", "a:b", "*", "\udcff"],
+)
+def test_bad_names(name: str) -> None:
+    with pytest.raises(QuiesceError, match="1 to 64 letters"):
+        _lease.check_name(name)
+
+
+@pytest.mark.parametrize(
+    "good", [record(), record(ended=dict(ENDED)), record(filesystems=[]), record(later="more")]
+)
+def test_what_is_written_is_read(run_folder: Path, good: dict[str, Any]) -> None:
+    put(run_folder, "x", None)
+    _lease.write("x", good)
+    assert _lease.read("x") == good
+    assert os.listdir(run_folder / "lease-x") == ["record"]
+    assert (run_folder / "lease-x" / "record").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"\0",
+        b"{",
+        b"\xff\xfe{",
+        b"null",
+        b"[]",
+        b"7",
+        b'"lease"',
+        b"NaN",
+        b"{}",
+        json.dumps(record()).encode()[:-1],
+        json.dumps(record()).encode() + b"}",
+        b"[" * 200_000,
+        b'{"lease": ' * 100_000,
+        b"1" * 10_000,
+        record("y"),
+        record(lease=None),
+        record(lease=[]),
+        record(lease={}),
+        record(lease={"name": ["x"]}),
+        record(filesystems=None),
+        record(filesystems={}),
+        record(filesystems="8:1"),
+        record(filesystems=[None]),
+        record(filesystems=["device"]),
+        record(filesystems=[[]]),
+        record(filesystems=[dict(MEMBER), {}]),
+        *[record(filesystems=[{**MEMBER, key: value}]) for key in MEMBER for value in (None, [])],
+        record(ended=True),
+        record(ended="deadline"),
+        record(ended=[1]),
+        *[record(ended={k: v for k, v in ENDED.items() if k != key}) for key in ENDED],
+    ],
+    ids=lambda content: repr(content)[:60],
+)
+def test_what_is_not_understood_is_no_record(run_folder: Path, content: Any) -> None:
+    put(run_folder, "x", content)
+    assert _lease.read("x") is None
+
+
+def test_a_record_that_is_too_long_is_none(run_folder: Path) -> None:
+    put(run_folder, "x", record(padding="x" * (8 << 20)))
+    assert _lease.read("x") is None
+
+
+def test_no_folder_no_record(run_folder: Path) -> None:
+    assert _lease.read("x") is None
+    put(run_folder, "y", None)
+    (run_folder / "lease-y" / "record").mkdir()
+    assert _lease.read("y") is None
+
+
+def test_a_write_that_fails_leaves_the_old_record(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(run_folder, "x", record())
+    monkeypatch.setattr(json, "dump", lambda _record, stream: stream.write("{") and 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        _lease.write("x", record(ended=dict(ENDED)))
+    assert _lease.read("x") == record()
+
+
+def test_conclude_and_mark_reported(run_folder: Path) -> None:
+    put(run_folder, "x", record())
+    _lease.mark_reported("x")
+    assert _lease.read("x") == record()
+    _lease.conclude("x", True, "deadline", 1.5)
+    assert _lease.read("x") == record(ended=ENDED)
+    _lease.mark_reported("x")
+    assert _lease.read("x") == record(ended={**ENDED, "reported": True})
+
+
+def test_conclude_without_a_record_still_says_how_it_ended(run_folder: Path) -> None:
+    put(run_folder, "x", b"garbage")
+    _lease.conclude("x", False, "guard_lost", None)
+    found = _lease.read("x")
+    assert found is not None
+    assert found["ended"]["thawed_by"] == "guard_lost"
+    assert found["filesystems"] == []
+
+
+def test_mark_reported_of_nothing_makes_nothing(run_folder: Path) -> None:
+    _lease.mark_reported("x")
+    put(run_folder, "y", b"garbage")
+    _lease.mark_reported("y")
+    assert (run_folder / "lease-y" / "record").read_bytes() == b"garbage"
+
+
+def test_a_claim_is_for_one_alone(run_folder: Path) -> None:
+    first = _lease.claim("x")
+    assert first is not None
+    assert (run_folder / "lease-x").stat().st_mode & 0o777 == 0o700
+    assert _lease.guarded("x")
+    assert _lease.claim("x") is None
+    assert _lease.guarded("x")
+    other = _lease.claim("y")
+    assert other is not None
+    os.close(first)
+    assert not _lease.guarded("x")
+    again = _lease.claim("x")
+    assert again is not None
+    for fd in (again, other):
+        os.close(fd)
+
+
+def test_a_claim_that_is_refused_leaves_no_descriptor_and_no_damage(run_folder: Path) -> None:
+    first = _lease.claim("x")
+    assert first is not None
+    _lease.write("x", record())
+    before = len(os.listdir("/proc/self/fd"))
+    assert _lease.claim("x") is None
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert _lease.read("x") == record()
+    os.close(first)
+
+
+def test_a_claim_removes_what_the_one_before_left(run_folder: Path) -> None:
+    left = put(run_folder, "x", record())
+    (left / "socket").touch()
+    fd = _lease.claim("x")
+    assert fd is not None
+    assert os.listdir(left) == ["lock"]
+    os.close(fd)
+
+
+def test_whoever_looks_whether_a_guard_lives_does_not_hinder_a_claim(run_folder: Path) -> None:
+    put(run_folder, "x", None)
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            _lease.guarded("x")
+            time.sleep(0.001)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for _each in range(50):
+            fd = _lease.claim("x")
+            assert fd is not None
+            os.close(fd)
+    finally:
+        stop.set()
+        asking.join()
+
+
+def test_a_claim_while_the_one_before_removes_itself(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not end up with the lock of a folder that is no more."""
+    first = _lease.claim("x")
+    assert first is not None
+
+    def forgotten_meanwhile(_seconds: float) -> None:
+        if _lease.guarded("x"):
+            _lease.forget("x")
+            os.close(first)
+
+    monkeypatch.setattr(_lease, "time", SimpleNamespace(sleep=forgotten_meanwhile))
+    fd = _lease.claim("x")
+    assert fd is not None
+    assert os.path.samestat(os.fstat(fd), os.stat(run_folder / "lease-x" / "lock"))
+    assert _lease.guarded("x")
+    os.close(fd)
+
+
+def test_nobody_guards_what_is_not_there(run_folder: Path) -> None:
+    assert not _lease.guarded("x")
+    put(run_folder, "x", None)
+    assert not _lease.guarded("x")
+    assert os.listdir(run_folder / "lease-x") == []
+
+
+def test_names(run_folder: Path) -> None:
+    for name in ("b", "a", ".."):
+        put(run_folder, name, None)
+    (run_folder / "r-0123").touch()
+    (run_folder / "guard-0123.pyz").touch()
+    (run_folder / "lease-").mkdir()
+    (run_folder / "lease-a b").mkdir()
+    os.mkdir(os.fsencode(run_folder) + b"/lease-\xff")
+    assert _lease.names() == ["..", "a", "b"]
+
+
+def test_names_where_nothing_was_ever_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_lease, "RUN", "/no/such/folder")
+    assert _lease.names() == []
+
+
+def test_forget(run_folder: Path) -> None:
+    left = put(run_folder, "x", record())
+    for entry in ("record.new", "socket", "lock"):
+        (left / entry).touch()
+    _lease.forget("x")
+    assert os.listdir(run_folder) == []
+    _lease.forget("x")
+
+
+def test_forget_leaves_what_is_not_its_own(run_folder: Path) -> None:
+    left = put(run_folder, "x", record())
+    (left / "notes").touch()
+    _lease.forget("x")
+    assert os.listdir(left) == ["notes"]
+
+
+@pytest.mark.parametrize(
+    ("content", "days", "claimed", "stays"),
+    [
+        (record(ended=dict(ENDED)), 2, False, False),
+        (b"garbage", 2, False, False),
+        (None, 2, False, False),
+        (record(ended=dict(ENDED)), 0, False, True),
+        (b"garbage", 0, False, True),
+        # Not ended: what is frozen may still be so, however long ago.
+        (record(), 2, False, True),
+        (record(ended=dict(ENDED)), 2, True, True),
+    ],
+)
+def test_forget_old(run_folder: Path, content: Any, days: int, claimed: bool, stays: bool) -> None:
+    fd = _lease.claim("x") if claimed else None
+    if not claimed:
+        put(run_folder, "x", content)
+    elif content:
+        _lease.write("x", content)
+    then = time.time() - days * 86400 - 60
+    os.utime(run_folder / "lease-x", (then, then))
+    _lease.forget_old()
+    assert _lease.names() == (["x"] if stays else [])
+    if fd is not None:
+        os.close(fd)
+
+
+def test_prepare_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_lease, "RUN", str(tmp_path / "quiesce"))
+    of_root = {"st_uid": 0, "st_mode": 0o040700}
+    monkeypatch.setattr(_lease.os, "lstat", lambda _path: SimpleNamespace(**of_root))
+    _lease.prepare_run()
+    assert (tmp_path / "quiesce").is_dir()
+    _lease.prepare_run()
+    for wrong in (
+        {"st_uid": 1},
+        {"st_mode": 0o040750},
+        {"st_mode": 0o120700},
+        {"st_mode": 0o040701},
+    ):
+        found = SimpleNamespace(**{**of_root, **wrong})
+        monkeypatch.setattr(_lease.os, "lstat", lambda _path, found=found: found)
+        with pytest.raises(QuiesceError, match="not a folder of root with mode 0700"):
+            _lease.prepare_run()
+
+
+def test_prepare_run_where_it_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(_lease, "RUN", str(tmp_path / "file" / "quiesce"))
+    with pytest.raises(QuiesceError, match=r"cannot be made .*nothing was frozen"):
+        _lease.prepare_run()
