@@ -39,6 +39,9 @@ _TAIL = {
 }
 
 
+_DAMAGE = (struct.error, IndexError, RecursionError)
+
+
 class BtfError(Exception):
     """The BTF is not there, not understood, or lacks what was asked for."""
 
@@ -70,19 +73,26 @@ class Btf:
 
     def offset(self, structure: str, member: str) -> int:
         """Bytes from the start of ``struct structure`` to ``member``."""
-        return self._find(structure, member).offset
+        try:
+            return self._find(structure, member).offset
+        except _DAMAGE as error:
+            raise BtfError("the BTF is damaged at struct %s" % structure) from error
 
     def width(self, structure: str, member: str) -> int:
         """Bytes that an integer ``member`` of ``struct structure`` takes."""
-        index = self._index()
-        number = self._find(structure, member).type
-        while True:
-            _name, info, size = _TYPE.unpack_from(self._types, index[number])
-            if info >> 24 & 0x1F == _INT:
-                return int(size)
-            if info >> 24 & 0x1F not in _ALIASES:
-                raise BtfError("%s of struct %s is not an integer" % (member, structure))
-            number = size
+        try:
+            index = self._index()
+            number = self._find(structure, member).type
+            for _each in index:
+                _name, info, size = _TYPE.unpack_from(self._types, index[number])
+                if info >> 24 & 0x1F == _INT:
+                    return int(size)
+                if info >> 24 & 0x1F not in _ALIASES:
+                    break
+                number = size
+        except _DAMAGE as error:
+            raise BtfError("the BTF is damaged at struct %s" % structure) from error
+        raise BtfError("%s of struct %s is not an integer" % (member, structure))
 
     def _find(self, structure: str, member: str) -> Member:
         for place in self._named(structure, _STRUCT):
