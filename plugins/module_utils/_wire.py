@@ -98,7 +98,7 @@ def receive_set(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
             raise WireError("the request did not come whole")
         line += taken
     request = _parse(line)
-    if not isinstance(request, dict):
+    if not isinstance(request, dict) or not isinstance(request.get("filesystems"), list):
         raise WireError("the request is not understood")
     fds = []
     for _member in request["filesystems"]:
