@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -30,7 +31,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -140,7 +141,7 @@ def _require(*tools: str) -> None:
 # --- The image -----------------------------------------------------------------------------
 
 
-def _suite() -> str:
+def machine_suite() -> str:
     """Return the code name of the machine's own release."""
     for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
         key, _separator, value = line.partition("=")
@@ -169,11 +170,11 @@ def _proxy_environment() -> dict[str, str]:
     return environment
 
 
-def _bootstrap(tree: Path, suite: str) -> None:
-    """Fill the folder ``tree`` with a root filesystem. Takes about a minute."""
+def debootstrap(tree: Path, suite: str, packages: Sequence[str]) -> None:
+    """Fill the folder ``tree`` with a root filesystem: minbase and ``packages``. About a minute."""
     # In a mount namespace of its own, an interrupted debootstrap leaves no /proc mounted.
     argv = ["unshare", "--mount", "--propagation", "private", "--fork", "--kill-child"]
-    argv += ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    argv += ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}"]
     argv += [suite, str(tree), _mirror(suite)]
     done = subprocess.run(
         argv,
@@ -187,6 +188,12 @@ def _bootstrap(tree: Path, suite: str) -> None:
     )
     if done.returncode:
         raise HostError(f"debootstrap failed, rc {done.returncode}:\n{done.stdout[-4000:]}")
+    shutil.rmtree(tree / "var/cache/apt/archives", ignore_errors=True)
+
+
+def _bootstrap(tree: Path, suite: str) -> None:
+    """Fill the folder ``tree`` with the root filesystem of a host with systemd."""
+    debootstrap(tree, suite, PACKAGES)
     units = tree / "etc/systemd/system"
     for unit in MASKED:
         mask = units / unit
@@ -198,19 +205,27 @@ def _bootstrap(tree: Path, suite: str) -> None:
     (wants / "quiesce-detach.service").symlink_to("../quiesce-detach.service")
     (tree / "data").mkdir()
     (tree / "var/log/journal").mkdir(exist_ok=True)
-    shutil.rmtree(tree / "var/cache/apt/archives", ignore_errors=True)
 
 
 def base_image() -> Path:
-    """Return the ext4 image that hosts are copied from; build it if it is not there yet.
+    """Return the ext4 image that hosts are copied from; build it if it is not there yet."""
+    suite = machine_suite()
+    recipe = [1, suite, PACKAGES, MASKED, DETACH_UNIT, ROOT_SIZE_MIB]
+    fill = functools.partial(_bootstrap, suite=suite)
+    return cached_image(f"systemd-{suite}", "systemd-*.ext4", recipe, ROOT_SIZE_MIB, fill)
+
+
+def cached_image(
+    name: str, outdated: str, recipe: object, size_mib: int, fill: Callable[[Path], None]
+) -> Path:
+    """Return the ext4 image with what ``fill`` puts in a folder; build it if it is not there yet.
 
     Its name holds a hash of the recipe. It appears under that name only when it is complete.
+    Images of another recipe, which ``outdated`` matches, are deleted before a new one is built.
     """
-    suite = _suite()
-    recipe = json.dumps([1, suite, PACKAGES, MASKED, DETACH_UNIT, ROOT_SIZE_MIB])
-    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
     cache = cache_folder()
-    image = cache / f"systemd-{suite}-{digest}.ext4"
+    image = cache / f"{name}-{digest}.ext4"
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "build.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -218,14 +233,14 @@ def base_image() -> Path:
             return image
         for left_over in cache.glob("build-*.tmp"):
             shutil.rmtree(left_over, ignore_errors=True)
-        for outdated in cache.glob("systemd-*.ext4"):
-            outdated.unlink()
+        for other in cache.glob(outdated):
+            other.unlink()
         build = Path(tempfile.mkdtemp(prefix="build-", suffix=".tmp", dir=cache))
         try:
-            _bootstrap(build / "tree", suite)
+            fill(build / "tree")
             draft = build / "image"
             _call(
-                ["mkfs.ext4", "-q", "-d", str(build / "tree"), str(draft), f"{ROOT_SIZE_MIB}M"],
+                ["mkfs.ext4", "-q", "-d", str(build / "tree"), str(draft), f"{size_mib}M"],
                 timeout=300,
             )
             with draft.open("rb") as written:
@@ -239,7 +254,7 @@ def base_image() -> Path:
 # --- Clearing away -------------------------------------------------------------------------
 
 
-def _thaw_fd(fd: int) -> bool:
+def thaw_fd(fd: int) -> bool:
     """Thaw the filesystem of an open fd, however many hold it. True if it was frozen.
 
     EINVAL also means "one holder of several is gone", hence more than one attempt.
@@ -296,7 +311,7 @@ def _kill_init(container: str, fds: Sequence[int]) -> None:
         give_up = time.monotonic() + 20
         while not select.select([pidfd], [], [], 0.05)[0]:
             for fd in fds:
-                _thaw_fd(fd)
+                thaw_fd(fd)
             if time.monotonic() > give_up:
                 raise HostError(f"process {pid}, init of {container}, survived SIGKILL for 20 s")
     except FileNotFoundError:
@@ -324,7 +339,7 @@ def _clear_away(folder: Path) -> None:
             if _is_own_mount(mountpoint):
                 fds.append(os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY))
         for fd in fds:
-            _thaw_fd(fd)
+            thaw_fd(fd)
         container_id = folder / "id"
         if container_id.exists():
             container = container_id.read_text(encoding="ascii").strip()
@@ -337,7 +352,7 @@ def _clear_away(folder: Path) -> None:
                 timeout=60,
             )
         for fd in fds:
-            _thaw_fd(fd)
+            thaw_fd(fd)
     finally:
         for fd in fds:
             os.close(fd)
@@ -638,7 +653,7 @@ class SystemdHost:
     def thaw(self, path: str) -> bool:
         """Thaw ``/`` or ``/data`` from outside. True if it was frozen."""
         fd = self._fds.get(path)
-        return fd is not None and _thaw_fd(fd)
+        return fd is not None and thaw_fd(fd)
 
     def processes(self) -> Iterator[tuple[int, int, str]]:
         """Yield ``(pid outside, pid inside, command line)`` of each process of the host."""

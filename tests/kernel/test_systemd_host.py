@@ -248,11 +248,11 @@ with SystemdHost() as host:
 def test_an_interrupted_build_is_not_taken_for_an_image(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    def interrupted(tree: Path, _suite: str) -> None:
+    def interrupted(tree: Path, suite: str) -> None:
         tree.mkdir()
         raise KeyboardInterrupt
 
-    def short(tree: Path, _suite: str) -> None:
+    def short(tree: Path, suite: str) -> None:
         tree.mkdir()
 
     monkeypatch.setenv("QUIESCE_CACHE", str(tmp_path))
