@@ -321,6 +321,7 @@ _REASONS = {
     "guard thaws it the moment that the kernel is done",
     "freezer_lost": "the process that froze %(which)s was killed",
     "terminated": "the guard was told to end (SIGTERM) while it froze %(which)s",
+    "broken": "%(which)s was thawed by somebody else while the rest of the set was being frozen",
     "thawed": "a thaw was asked for while %(which)s was being frozen",
     "lost": "the guard was killed while it froze %(which)s",
 }

@@ -18,7 +18,7 @@ import signal
 import socket
 from typing import Any, Callable, Sequence
 
-from ansible_collections.quiesce.storage.plugins.module_utils import _lease, _second
+from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._account import Account
 from ansible_collections.quiesce.storage.plugins.module_utils._board import (
     FAILED,
@@ -27,13 +27,9 @@ from ansible_collections.quiesce.storage.plugins.module_utils._board import (
     STARTED,
     Board,
 )
-from ansible_collections.quiesce.storage.plugins.module_utils._children import (
-    Member,
-    fork,
-    freezer,
-    witnesses,
-)
+from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
+from ansible_collections.quiesce.storage.plugins.module_utils._family import Family
 from ansible_collections.quiesce.storage.plugins.module_utils._process import (
     allow_many_descriptors,
     harden,
@@ -55,12 +51,10 @@ class Guard:
     def __init__(self, client: Line, request: dict[str, Any], fds: list[int], lock: int) -> None:
         self._client: Line | None = client
         self._request = request
-        self._lock = lock
         self._phase = FLUSHING
         self._since = now()
         self._freezer_gone = False
         self._retry = 0.0
-        self._freezing_stopped = False
         self._sets: list[dict[str, Any]] = request["filesystems"]
         self._board = Board(len(fds))
         self._members = [
@@ -71,9 +65,7 @@ class Guard:
         self._handlers: dict[int, Callable[[], None]] = {}
         self._lines: set[Line] = set()
 
-        self._alive_read, self._alive_write = os.pipe()
-        self._report, report_write = os.pipe()
-        self._start_second()
+        self._family = Family(self._board, self._members, request["lease"], lock)
         harden()
         self._proof = Proof(
             self._board,
@@ -81,60 +73,21 @@ class Guard:
             [each["devices"] for each in self._sets],
             request["sleep"],
         )
-        self._start_children(report_write)
+        self._family.start_children(request["sleep"], request["flush_timeout"])
         self._thawer = Thawer(self._board, self._members)
         self._account = Account(
             request["lease"], self._sets, self._board, self._proof, self._thawer
         )
+        self._register(self._family.second, self._second_lost)
+        self._register(self._family.report, self._freezer_reports)
+        if self._family.bell is not None:
+            self._register(self._family.bell, self._bell_rung)
         self._watch_signals()
         self._listen()
         self._add(client)
         self._note()
 
     # Starting
-
-    def _start_second(self) -> None:
-        self._second, write = os.pipe()
-        members = [member.fd for member in self._members]
-        fork(
-            lambda: _second.watch(
-                self._board, self._members, self._alive_read, self._report, self._request["lease"]
-            ),
-            [*members, self._alive_read, self._report, self._lock, write],
-            session=True,
-        )
-        os.close(write)
-        self._register(self._second, self._second_lost)
-
-    def _start_children(self, report_write: int) -> None:
-        go_read, self._go = os.pipe()
-        watched = [m for m in self._members if self._request["sleep"] and not m.remount]
-        if watched:
-            self._bell, bell_write = os.pipe()
-            for member in watched:
-                member.wake, member.start = os.pipe()
-            pid = fork(
-                lambda: witnesses(self._board, self._members, bell_write),
-                [each for m in watched for each in (m.fd, m.wake)] + [bell_write],
-            )
-            os.close(bell_write)
-            for member in watched:
-                member.witness = pid
-                os.close(member.wake)
-            self._register(self._bell, self._bell_rung)
-        fork(
-            lambda: freezer(
-                self._board, self._members, report_write, go_read, self._request["flush_timeout"]
-            ),
-            [member.fd for member in self._members]
-            + [member.start for member in watched]
-            + [report_write, go_read],
-        )
-        for member in watched:
-            os.close(member.start)
-        os.close(report_write)
-        os.close(go_read)
-        self._register(self._report, self._freezer_reports)
 
     def _watch_signals(self) -> None:
         self._signals, write = os.pipe()
@@ -205,17 +158,17 @@ class Guard:
     # What happens
 
     def _freezer_reports(self) -> None:
-        word = os.read(self._report, 1)
+        word = os.read(self._family.report, 1)
         if word == b"F" and self._phase == FLUSHING:
             self._since = now()
             self._account.arm(self._request["timeout"])
             self._phase = FREEZING
             self._note()
-            os.write(self._go, b"G")
+            self._family.let_freeze()
         elif word == b"D" and self._phase == FREEZING:
             self._freezing_done()
         elif not word:
-            self._unregister(self._report)
+            self._unregister(self._family.report)
             self._freezer_gone = True
             if self._phase in (FLUSHING, FREEZING):
                 self._fail({"reason": "freezer_lost", "row": self._stuck()})
@@ -226,8 +179,12 @@ class Guard:
                 reason = "witness" if row.errno == NO_WITNESS else "errno"
                 self._fail({"reason": reason, "row": number, "errno": row.errno})
                 return
-        self._phase = HOLDING
         self._proof.begin()
+        broken = self._proof.look()
+        if broken:
+            self._fail({"reason": "broken", "row": broken[0]})
+            return
+        self._phase = HOLDING
         self._note()
         self._tell({"event": "frozen", **self._status()})
 
@@ -242,20 +199,20 @@ class Guard:
         if {signal.SIGTERM, signal.SIGINT} & set(numbers):
             if self._phase in (FLUSHING, FREEZING):
                 self._fail({"reason": "terminated"})
-            else:
+            elif self._phase == HOLDING:
                 self._end("guard_lost")
 
     def _second_lost(self) -> None:
-        self._unregister(self._second)
-        os.close(self._second)
+        self._unregister(self._family.second)
         if self._phase != ENDED:
-            self._start_second()
+            self._family.start_second()
+            self._register(self._family.second, self._second_lost)
 
     def _bell_rung(self) -> None:
         """A witness woke; the look that follows every event says which."""
-        if not os.read(self._bell, 4096):
-            self._unregister(self._bell)
-            os.close(self._bell)
+        bell = self._family.bell
+        if bell is not None and not os.read(bell, 4096):
+            self._unregister(bell)
 
     def _accept(self) -> None:
         try:
@@ -320,6 +277,8 @@ class Guard:
         ]
         if self._phase in (FLUSHING, FREEZING):
             self._fail({"reason": "thawed"})
+        elif self._phase == ENDED:
+            self._thaw(self._thawable())
         elif len(wanted) == len(self._board.held()):
             self._end("request")
         else:
@@ -343,7 +302,7 @@ class Guard:
 
     def _end(self, why: str) -> None:
         """Thaw what is held and say in the record how it ended."""
-        self._stop_freezing()
+        self._family.stop_freezing()
         self._look()
         self._phase = ENDED
         self._thaw(self._thawable())
@@ -353,17 +312,11 @@ class Guard:
 
     def _fail(self, failure: dict[str, Any]) -> None:
         """The set could not be frozen: thaw what is, and leave no lease behind."""
-        self._stop_freezing()
+        self._family.stop_freezing()
         self._phase = ENDED
         self._thaw(self._thawable())
         self._account.conclude("request")
         self._tell({"event": "failed", "failure": failure, **self._status()})
-
-    def _stop_freezing(self) -> None:
-        self._board.header.stop = 1
-        if not self._freezing_stopped:
-            self._freezing_stopped = True
-            os.close(self._go)
 
     def _stuck(self) -> int | None:
         for number, row in enumerate(self._board.rows):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import time
+import uuid
 from datetime import datetime
 
 import pytest
@@ -245,13 +246,15 @@ def test_info_names_state_evidence_and_lease(filesystem: Filesystem) -> None:
 def test_any_interleaving(filesystem: Filesystem, seed: int) -> None:
     """Random steps: the kernel's state is as the answers say, and nothing is left frozen."""
     dice = random.Random(seed)
+    # How a lease ended is remembered by its name: no other test may have used it.
+    mine = f"a-{uuid.uuid4().hex}"
     holder: str | None = None
     broken = told = False
     for _step in range(14):
         step = dice.choice(["freeze", "freeze other", "check", "thaw", "thaw other", "-f", "-u"])
         if step == "freeze":
             try:
-                changed = freeze(filesystem, lease="a")["changed"]
+                changed = freeze(filesystem, lease=mine)["changed"]
                 assert changed == (holder is None)
                 assert not broken
                 holder, told = "a", False
@@ -267,7 +270,7 @@ def test_any_interleaving(filesystem: Filesystem, seed: int) -> None:
         elif step == "check":
             assert thaw(filesystem, check=True)["changed"] == (holder is not None)
         elif step == "thaw":
-            answer = thaw(filesystem, lease="a")
+            answer = thaw(filesystem, lease=mine)
             assert answer["changed"] == (holder == "a" and not broken)
             # A lease that was broken is told of until its name is used again.
             told = told or broken
@@ -284,5 +287,5 @@ def test_any_interleaving(filesystem: Filesystem, seed: int) -> None:
             holder = None
         assert state(filesystem) == ("thawed" if holder is None else "frozen")
     thaw(filesystem)
-    modules.call("fsfreeze", path=[filesystem], state="thawed", lease="a")
+    modules.call("fsfreeze", path=[filesystem], state="thawed", lease=mine)
     assert state(filesystem) == "thawed"

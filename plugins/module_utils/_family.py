@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The processes that a guard starts, and the pipes that tell of them."""
+
+from __future__ import annotations
+
+import os
+from typing import Sequence
+
+from ansible_collections.quiesce.storage.plugins.module_utils import _second
+from ansible_collections.quiesce.storage.plugins.module_utils._board import Board
+from ansible_collections.quiesce.storage.plugins.module_utils._children import (
+    Member,
+    fork,
+    freezer,
+    witnesses,
+)
+
+
+class Family:
+    """Second process, witnesses and freezer; all of them started before anything is frozen.
+
+    ``second`` and ``report`` are readable when the second process or the freezer has ended;
+    ``report`` also when the freezer has something to say, ``bell`` when a witness woke (None
+    where there are no witnesses).
+    """
+
+    def __init__(self, board: Board, members: Sequence[Member], lease: str, lock: int) -> None:
+        """Start the second process; ``lock`` is the lock of the lease, which it holds as well."""
+        self._board = board
+        self._members = members
+        self._lease = lease
+        self._lock = lock
+        self.bell: int | None = None
+        # The writing end is ours alone: the second process sees it close when we are no more.
+        self._alive_read, self._alive_write = os.pipe()
+        self.report, self._report_write = os.pipe()
+        self.second = -1
+        self.start_second()
+
+    def start_second(self) -> None:
+        """Start the second process, or another one in its place."""
+        if self.second >= 0:
+            os.close(self.second)
+        self.second, write = os.pipe()
+        fork(
+            lambda: _second.watch(
+                self._board, self._members, self._alive_read, self.report, self._lease
+            ),
+            [member.fd for member in self._members]
+            + [self._alive_read, self.report, self._lock, write],
+            session=True,
+        )
+        os.close(write)
+
+    def start_children(self, sleep: bool, flush_timeout: float) -> None:
+        """Start the witnesses, unless nothing may ``sleep`` here, and the freezer."""
+        watched = [member for member in self._members if sleep and not member.remount]
+        if watched:
+            self._start_witnesses(watched)
+        go_read, self._go = os.pipe()
+        fork(
+            lambda: freezer(self._board, self._members, self._report_write, go_read, flush_timeout),
+            [member.fd for member in self._members]
+            + [member.start for member in watched]
+            + [self._report_write, go_read],
+        )
+        for member in watched:
+            os.close(member.start)
+        os.close(self._report_write)
+        os.close(go_read)
+
+    def _start_witnesses(self, watched: Sequence[Member]) -> None:
+        self.bell, write = os.pipe()
+        for member in watched:
+            member.wake, member.start = os.pipe()
+        pid = fork(
+            lambda: witnesses(self._board, self._members, write),
+            [each for member in watched for each in (member.fd, member.wake)] + [write],
+        )
+        os.close(write)
+        for member in watched:
+            member.witness = pid
+            os.close(member.wake)
+
+    def let_freeze(self) -> None:
+        """The word that the freezer waits for after the flush."""
+        os.write(self._go, b"G")
+
+    def stop_freezing(self) -> None:
+        """No further filesystem is frozen; the one under way cannot be stopped."""
+        if not self._board.header.stop:
+            self._board.header.stop = 1
+            os.close(self._go)
