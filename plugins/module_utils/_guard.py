@@ -43,6 +43,8 @@ FLUSHING, FREEZING, HOLDING, ENDED = "flushing", "freezing", "held", "ended"
 # While something is held, look at clocks that may have run in suspend this often; and
 # try a thaw that the storage refused again.
 _TICK_SECONDS = 0.25
+# As long as the modules let a deadline be.
+_MAX_TIMEOUT = 86400
 
 
 class Guard:
@@ -261,7 +263,8 @@ class Guard:
 
     def _renew(self, timeout: int) -> dict[str, Any]:
         self._look()
-        if self._phase != HOLDING or timeout < 0 or not self._account.held():
+        possible = self._phase == HOLDING and 0 <= timeout <= _MAX_TIMEOUT
+        if not possible or not self._account.held():
             return {"ok": False, **self._status()}
         self._account.arm(timeout)
         self._note()
