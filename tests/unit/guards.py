@@ -1,0 +1,158 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guard that holds nothing real: its logic, without processes, filesystems or root."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.quiesce.storage.plugins.module_utils import _guard, _ioctl, _lease
+from ansible_collections.quiesce.storage.plugins.module_utils._account import Account
+from ansible_collections.quiesce.storage.plugins.module_utils._board import FROZEN, Board
+from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
+from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
+from ansible_collections.quiesce.storage.plugins.module_utils._guard import Guard
+from ansible_collections.quiesce.storage.plugins.module_utils._proof import Proof
+from ansible_collections.quiesce.storage.plugins.module_utils._thaw import Thawer
+from ansible_collections.quiesce.storage.plugins.module_utils._wire import Line
+
+LEASE = "unit"
+# Descriptors that no process has.
+_NOWHERE = 1 << 20
+
+
+class _Family:
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def stop_freezing(self) -> None:
+        self._board.header.stop = 1
+
+
+class Kernel:
+    """FITHAW on filesystems that do not exist; ``frozen`` are the numbers of those left."""
+
+    def __init__(self, count: int) -> None:
+        self.frozen = set(range(count))
+        self.thawed: list[int] = []
+        # Errnos with which a thaw of a filesystem is refused.
+        self.refuses: dict[int, int] = {}
+
+    def thaw(self, fd: int) -> None:
+        number = fd - _NOWHERE
+        if number in self.refuses or number not in self.frozen:
+            raise OSError(self.refuses.get(number, errno.EINVAL), "refused")
+        self.frozen.discard(number)
+        self.thawed.append(number)
+
+
+class Holding:
+    """A guard that has just frozen its set, and what can be seen of it from outside."""
+
+    def __init__(self, count: int, tied: bool = False, timeout: int = 60) -> None:
+        self.kernel = Kernel(count)
+        ours, self.client = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.guard = guard = Guard.__new__(Guard)
+        sets = [
+            {
+                "path": f"/srv/{number}",
+                "mountpoint": f"/srv/{number}",
+                "source": f"/dev/vd{number}",
+                "fstype": "xfs",
+                "device": f"8:{number}",
+                "method": "freeze",
+            }
+            for number in range(count)
+        ]
+        self.board = Board(count)
+        for row in self.board.rows:
+            row.started = now()
+            row.done = now()
+            row.status = FROZEN
+        members = [Member(_NOWHERE + n, True, False, 0) for n in range(count)]
+        proof = Proof(self.board, members, [[] for _each in sets], sleep=True)
+        proof.begin()
+        thawer = Thawer(self.board, members)
+        self.account = Account(LEASE, sets, self.board, proof, thawer)
+        self._own = {
+            "_client": Line(ours),
+            "_request": {"lease": LEASE, "tied": tied, "freeze_timeout": 30, "flush_timeout": 30},
+            "_phase": _guard.HOLDING,
+            "_since": now(),
+            "_freezer_gone": True,
+            "_retry": 0.0,
+            "_sets": sets,
+            "_board": self.board,
+            "_members": members,
+            "_poller": select.poll(),
+            "_handlers": {},
+            "_lines": set(),
+            "_family": _Family(self.board),
+            "_proof": proof,
+            "_thawer": thawer,
+            "_account": self.account,
+        }
+        vars(guard).update(self._own)
+        self.account.arm(timeout)
+        self.account.note(_guard.HOLDING)
+
+    @property
+    def phase(self) -> str:
+        """As the guard says."""
+        return str(vars(self.guard)["_phase"])
+
+    def ask(self, request: Any) -> dict[str, Any]:
+        """What the guard answers."""
+        return self.guard._answer(request)
+
+    def read(self, line: Line) -> None:
+        """Have the guard read a connection, as its loop does."""
+        self.guard._add(line)
+        self.guard._read(line)
+
+    def hang_up(self) -> None:
+        """The client of the freeze goes away."""
+        self.client.close()
+        line = vars(self.guard)["_client"]
+        self.read(line)
+
+    def tick(self) -> None:
+        """What the guard does whatever happens, or does not."""
+        self.guard._tick()
+
+    def close(self) -> None:
+        """Free its descriptors."""
+        self.client.close()
+        self._own["_client"].close()
+
+
+@contextlib.contextmanager
+def holding(count: int, **options: Any) -> Iterator[Holding]:
+    """A guard for a lease of so many filesystems, in the run folder that is set."""
+    with pytest.MonkeyPatch.context() as patch:
+        fd = _lease.claim(LEASE)
+        assert fd is not None
+        made = Holding(count, **options)
+        patch.setattr(_ioctl, "thaw", made.kernel.thaw)
+        try:
+            yield made
+        finally:
+            made.close()
+            os.close(fd)
+            _lease.forget(LEASE)
+
+
+def record_of(folder: Path) -> dict[str, Any] | None:
+    """The record that the guard has left; None where there is no trace of the lease."""
+    found = _lease.read(LEASE)
+    assert (found is None) == (not (folder / f"lease-{LEASE}" / "record").exists())
+    return found
