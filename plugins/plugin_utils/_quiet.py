@@ -47,6 +47,7 @@ class QuietAction(ActionBase):
                 "and poll away; the freeze has a deadline of its own (timeout)"
             )
         result: dict[str, Any] = super().run(tmp, task_vars)
+        self._look_ahead()
         with contextlib.ExitStack() as stack:
             for each in self._quieter():
                 stack.enter_context(each)
@@ -57,6 +58,9 @@ class QuietAction(ActionBase):
                 )
             )
         return result
+
+    def _look_ahead(self) -> None:
+        """Say what would keep a later task from getting through; nothing, for most actions."""
 
     def _quieter(self) -> Iterator[contextlib.AbstractContextManager[None]]:
         """What has to be set while the module runs, and set back afterwards."""
@@ -86,7 +90,7 @@ class QuietAction(ActionBase):
         Not by ``mkdir -p``, which tries to make /dev first, and so waits for a frozen /.
         """
         name = self._connection._shell._generate_temp_dir_name()
-        commands = [f"mkdir -m 700 {parent}/{name} && echo {parent}/{name}" for parent in MEMORY]
+        commands = [f"(mkdir -m 700 {parent}/{name} && echo {parent}/{name})" for parent in MEMORY]
         made = self._low_level_execute_command(" || ".join(commands), sudoable=False)
         if made["rc"] != 0:
             raise AnsibleActionFail(
