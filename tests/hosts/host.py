@@ -1,0 +1,264 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One test host: namespaces, filesystems on loop devices, and an sshd with its own address."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.quiesce.storage.plugins.module_utils._superblock import Reader
+
+from tests.kernel.lab import MIB, Lab, LabError, run
+from tests.kernel.lab.loops import attach
+from tests.kernel.lab.teardown import release
+from tests.kernel.processes import children
+from tests.kernel.systemd_host import FIFREEZE, thaw_fd
+
+from .image import PASSWORD, USER, host_image
+
+# 198.18.0.0/15 is set aside for tests of networks. The machine has one address on all links.
+_MACHINE = "198.19.255.254"
+_LINK = "quiesce"
+_MOST = 1 << 16
+_SECONDS = 20.0
+_SEPARATE_MIB = 256
+_NAMESPACES = ("--net", "--mount", "--uts", "--ipc", "--pid")
+_START = Path(__file__).with_name("start.sh")
+# Several hosts may be started at once, and the first makes what all of them use.
+_preparing = threading.Lock()
+
+
+class Host:
+    """A running host; :func:`open_host` starts one.
+
+    ``init`` is the machine's pid of its PID 1, ``address`` where its sshd listens, ``key`` the
+    private key for root and for the unprivileged user, and ``paths`` its filesystems.
+    """
+
+    def __init__(self, name: str, folder: Path, key: Path, paths: Sequence[str]) -> None:
+        self.name = name
+        self.folder = folder
+        self.key = key
+        self.paths = tuple(paths)
+        self.init = 0
+        self.address = ""
+        self._fds: dict[str, int] = {}
+        self._timers: list[threading.Timer] = []
+
+    def __str__(self) -> str:
+        return self.name
+
+    def variables(self, user: str = "root", **others: Any) -> dict[str, Any]:
+        """What an inventory has to say of it; ``user`` is root, or USER, who may use sudo."""
+        options = {"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null"}
+        options["LogLevel"] = "ERROR"
+        return {
+            "ansible_host": self.address,
+            "ansible_user": user,
+            "ansible_become": user != "root",
+            "ansible_ssh_private_key_file": str(self.key),
+            "ansible_ssh_common_args": " ".join(f"-o {k}={v}" for k, v in options.items()),
+            "ansible_python_interpreter": "/usr/bin/python3",
+            **others,
+        }
+
+    def outside(self, path: str) -> Path:
+        """Return where the machine sees the host's absolute ``path``."""
+        return Path(f"/proc/{self.init}/root", path.lstrip("/"))
+
+    def inside(self, *argv: str) -> list[str]:
+        """Return the command of the machine that runs a command in the host, as root."""
+        return ["nsenter", "--target", str(self.init), "--all", "--root", "--wd=/", *argv]
+
+    def run(self, *argv: str, timeout: float = 30) -> str:
+        """Run a command in the host, as root, and return its output; LabError if it fails."""
+        return run(*self.inside(*argv), timeout=timeout).stdout
+
+    def freeze(self, path: str, seconds: float = 20) -> None:
+        """Freeze one of its filesystems from outside; all are thawed after ``seconds`` at most."""
+        self.arm_thaw(seconds)
+        fcntl.ioctl(self._fds[path], FIFREEZE, 0)
+
+    def thaw(self) -> list[str]:
+        """Thaw all of it from outside, now, and nothing later; return what was frozen."""
+        while self._timers:
+            self._timers.pop().cancel()
+        return [path for path, fd in self._fds.items() if thaw_fd(fd)]
+
+    def arm_thaw(self, seconds: float) -> None:
+        """Thaw all of it after ``seconds``, whatever happens in the host."""
+        timer = threading.Timer(seconds, self.thaw)
+        timer.daemon = True
+        timer.start()
+        self._timers.append(timer)
+
+    def frozen(self) -> list[str]:
+        """Return which of its filesystems are frozen, as the kernel says."""
+        reader = Reader()
+        return [path for path, fd in self._fds.items() if reader.state(fd) == "frozen"]
+
+    # Starting and stopping
+
+    def start(self, devices: dict[str, str]) -> None:
+        """Start its PID 1 on these devices, and wait until its sshd answers."""
+        root = self.folder / "root"
+        root.mkdir(parents=True)
+        others = [word for path in self.paths[1:] for word in (path, devices[path])]
+        argv = ["unshare", *_NAMESPACES, "--fork", "--kill-child", "--propagation", "private"]
+        argv += ["sh", str(_START), self.name, str(root), f"{self.key}.pub", devices["/"], *others]
+        with (self.folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        # Its parent only waits for it, and nobody needs to wait for the parent.
+        threading.Thread(target=process.wait, daemon=True).start()
+        deadline = time.monotonic() + _SECONDS
+        while not self.init:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise LabError(f"{self}: did not start: {self._log()}")
+            with contextlib.suppress(OSError, ValueError):
+                (self.init,) = children(process.pid)
+        self._connect()
+        while not self._answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise LabError(f"{self}: no sshd: {self._log()}")
+            time.sleep(0.02)
+        self._open()
+
+    def stop(self) -> None:
+        """Thaw all of it and kill all of its processes."""
+        self.thaw()
+        if self.init:
+            with contextlib.suppress(ProcessLookupError):
+                self._kill(os.pidfd_open(self.init))
+        while self._fds:
+            os.close(self._fds.popitem()[1])
+
+    def _kill(self, pidfd: int) -> None:
+        with contextlib.closing(os.fdopen(pidfd)):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            deadline = time.monotonic() + _SECONDS
+            # A guard may have been about to freeze: what it froze keeps its processes alive.
+            while not select.select([pidfd], [], [], 0.05)[0]:
+                self.thaw()
+                if time.monotonic() > deadline:
+                    raise LabError(f"{self}: its processes do not end")
+
+    def _connect(self) -> None:
+        """Give it a link to the machine, with an address for each end."""
+        for number in itertools.count(1):
+            link = f"{_LINK}{number}"
+            added = run(
+                *("ip", "link", "add", link, "type", "veth"),
+                *("peer", "name", "eth0", "netns", str(self.init)),
+                check=False,
+            )
+            if added.returncode == 0:
+                break
+            if "exists" not in added.stderr or number == _MOST:
+                raise LabError(f"{self}: no link: {added.stderr}")
+        self.address = f"198.18.{number >> 8}.{number & 255}"
+        inside = ("nsenter", f"--net=/proc/{self.init}/ns/net")
+        run("ip", "address", "add", f"{_MACHINE}/32", "dev", link)
+        run("ip", "link", "set", link, "up")
+        run("ip", "route", "add", self.address, "dev", link, "src", _MACHINE)
+        run(*inside, "ip", "link", "set", "lo", "up")
+        run(*inside, "ip", "address", "add", f"{self.address}/32", "dev", "eth0")
+        run(*inside, "ip", "link", "set", "eth0", "up")
+        run(*inside, "ip", "route", "add", _MACHINE, "dev", "eth0", "src", self.address)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((self.address, 22), 1) as sshd:
+            return sshd.recv(4) == b"SSH-"
+        return False
+
+    def _open(self) -> None:
+        """Open its filesystems, each of which must be one of its own."""
+        seen = {os.stat("/").st_dev, os.stat(self.folder).st_dev}
+        for path in self.paths:
+            self._fds[path] = os.open(self.outside(path), os.O_RDONLY | os.O_DIRECTORY)
+            device = os.fstat(self._fds[path]).st_dev
+            if device in seen:
+                raise LabError(f"{self}: {path} is no filesystem of its own")
+            seen.add(device)
+        for line in Path(f"/proc/{self.init}/mountinfo").read_text().splitlines():
+            number = line.split()[2]
+            if os.makedev(*map(int, number.split(":"))) not in seen and number[:2] != "0:":
+                raise LabError(f"{self}: sees a filesystem of the machine: {line}")
+
+    def _log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace").strip()
+
+
+_names = (f"host{number}" for number in itertools.count(1))
+
+
+@contextmanager
+def open_host(
+    lab: Lab, *, suite: str | None = None, separate: Sequence[str] = ()
+) -> Iterator[Host]:
+    """Start a host with its images in ``lab``, and take it down at the end of the block.
+
+    :param suite: the Debian release; the machine's own when not given.
+    :param separate: folders that are filesystems of their own; one above another comes first.
+    :raises LabError: a tool failed, or the host did not come up.
+    """
+    with _preparing:
+        base = _in(lab, host_image(suite))
+        key = _key(lab)
+        name = next(_names)
+    host = Host(name, lab.base.mountpoint / "hosts" / name, key, ("/", *separate))
+    devices: dict[str, str] = {}
+    try:
+        host.folder.mkdir(parents=True)
+        for number, path in enumerate(host.paths):
+            image = host.folder / f"{number}.img"
+            if path == "/":
+                run("cp", "--reflink=always", base, image)
+            else:
+                with image.open("wb") as file:
+                    file.truncate(_SEPARATE_MIB * MIB)
+                run("mkfs.ext4", "-q", "-F", image)
+            devices[path] = attach(image)
+        host.start(devices)
+        yield host
+    finally:
+        host.stop()
+        # Inner filesystems first: none is stored on another, so any order does.
+        release(lab.folder, list(devices.values()))
+        run("rm", "-rf", host.folder)
+
+
+def _in(lab: Lab, image: Path) -> Path:
+    """The image as a file of the lab, where it can be cloned at once."""
+    inside = lab.base.mountpoint / image.name
+    if not inside.exists():
+        draft = inside.with_suffix(".new")
+        run("cp", "--sparse=always", image, draft, timeout=300)
+        draft.rename(inside)
+    return inside
+
+
+def _key(lab: Lab) -> Path:
+    """The key that all hosts of a lab let in."""
+    key = lab.folder / "key"
+    if not key.exists():
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    return key
+
+
+__all__ = ["PASSWORD", "USER", "Host", "open_host"]
