@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, quiesce.storage contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""FIFREEZE, FITHAW, syncfs and read-only reconfiguration, on file descriptors.
+"""FIFREEZE, FITHAW, syncfs and read-only reconfiguration, on file descriptors; tmpfs.
 
-Every function takes an open descriptor of the filesystem (``O_PATH`` does not
-do), returns nothing, and raises ``OSError`` with the kernel's errno.
+Every function but the last takes an open descriptor of the filesystem (``O_PATH``
+does not do). All return nothing, and raise ``OSError`` with the kernel's errno.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ FITHAW = 0xC0045878
 # The numbers of the mount system calls are the same on every architecture (Linux 5.2).
 _SYS_FSCONFIG = 431
 _SYS_FSPICK = 433
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _FSPICK_CLOEXEC = 1
 _FSPICK_EMPTY_PATH = 8
 _FSCONFIG_SET_FLAG = 0
@@ -76,6 +77,13 @@ def set_read_only(fd: int, read_only: bool) -> None:
                 _raise_errno()
     finally:
         os.close(pick)
+
+
+def mount_tmpfs(path: str, options: str) -> None:
+    """Mount a tmpfs on a folder."""
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    if _libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", flags, options.encode()) != 0:
+        _raise_errno()
 
 
 def _raise_errno() -> None:

@@ -21,8 +21,12 @@ import time
 from typing import Any
 
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
+from ansible_collections.quiesce.storage.plugins.module_utils._ioctl import mount_tmpfs
+from ansible_collections.quiesce.storage.plugins.module_utils._mounts import locate
 
 RUN = "/run/quiesce"
+_IN_MEMORY = ("tmpfs", "ramfs")
+_TMPFS = "mode=0700,size=64m"
 _PREFIX = "lease-"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 # How an ended lease is remembered: long enough for a play that comes back to ask.
@@ -48,10 +52,19 @@ def folder(name: str) -> str:
 
 
 def prepare_run() -> None:
-    """Make ``/run/quiesce``, for root alone; refuse one that somebody else could write to."""
+    """Make ``/run/quiesce``, in memory and for root alone.
+
+    Where /run is on a disk, as in some containers, a tmpfs is mounted on the folder:
+    a guard that wrote to what it has frozen would never thaw it.
+    ``QuiesceError``: it cannot be made, or somebody else could write to it.
+    """
     try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(RUN, 0o700)
+        place = locate(RUN)
+        os.close(place.fd)
+        if place.mount.fstype not in _IN_MEMORY:
+            mount_tmpfs(RUN, _TMPFS)
         found = os.lstat(RUN)
     except OSError as error:
         raise QuiesceError(

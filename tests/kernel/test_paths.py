@@ -121,6 +121,29 @@ def test_root_is_refused_unless_named(tmp_path: Path) -> None:
         call("fsfreeze_run", path=[tmp_path], commands=[["true"]])
 
 
+def test_run_folder_on_what_is_frozen(lab: Lab) -> None:
+    """A /run that is no tmpfs: the guard must not write to what it has frozen."""
+    with lab.filesystem("xfs") as one:
+        (one.mountpoint / "run").mkdir()
+        script = f"mount --bind {one.mountpoint}/run /run && echo ready && exec sleep 60"
+        space = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+        with subprocess.Popen(space, stdout=subprocess.PIPE) as holder:
+            try:
+                assert holder.stdout is not None
+                assert holder.stdout.readline() == b"ready\n"
+                prefix = ["nsenter", "--mount", "--target", str(holder.pid)]
+                freeze(one, lease="ground", timeout=2, prefix=prefix)
+                assert state(one) == "frozen"
+                assert thaw(one, lease="ground", prefix=prefix)["held"] is True
+                freeze(one, lease="ground", timeout=1, prefix=prefix)
+                run("sleep", "1.5")
+                assert state(one) == "thawed"
+                assert thaw(one, lease="ground", prefix=prefix)["thawed_by"] == "deadline"
+                assert not list((one.mountpoint / "run" / "quiesce").iterdir())
+            finally:
+                holder.kill()
+
+
 def test_mounted_over_is_refused(lab: Lab) -> None:
     with lab.filesystem("ext4") as below, lab.filesystem("xfs") as above:
         run("mount", "--bind", above.mountpoint, below.mountpoint)
