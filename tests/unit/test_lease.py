@@ -9,6 +9,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
+from ansible_collections.quiesce.storage.plugins.module_utils._mounts import Mount, Place
 
 MEMBER = {
     "path": "/srv",
@@ -304,12 +306,27 @@ def test_forget_old(run_folder: Path, content: Any, days: int, claimed: bool, st
         os.close(fd)
 
 
-def test_prepare_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_lease, "RUN", str(tmp_path / "quiesce"))
+@pytest.fixture
+def mounted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give the list of what would have been mounted: nothing is, whoever runs this."""
+    made: list[str] = []
+    monkeypatch.setattr(_lease, "mount_tmpfs", lambda path, _options: made.append(path))
+    return made
+
+
+def stored_on(fstype: str) -> Callable[[str], Place]:
+    """A ``locate`` that finds everything on a filesystem of this type."""
+    return lambda path: Place(path, os.open("/", os.O_PATH), True, Mount(fstype=fstype))
+
+
+def test_prepare_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounted: list[str]) -> None:
+    folder = tmp_path / "quiesce"
+    monkeypatch.setattr(_lease, "RUN", str(folder))
+    monkeypatch.setattr(_lease, "locate", stored_on("tmpfs"))
     of_root = {"st_uid": 0, "st_mode": 0o040700}
     monkeypatch.setattr(_lease.os, "lstat", lambda _path: SimpleNamespace(**of_root))
     _lease.prepare_run()
-    assert (tmp_path / "quiesce").is_dir()
+    assert folder.is_dir()
     _lease.prepare_run()
     for wrong in (
         {"st_uid": 1},
@@ -321,12 +338,31 @@ def test_prepare_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_lease.os, "lstat", lambda _path, found=found: found)
         with pytest.raises(QuiesceError, match="not a folder of root with mode 0700"):
             _lease.prepare_run()
+    assert mounted == []
+
+
+@pytest.mark.parametrize(
+    ("fstype", "needed"), [("tmpfs", False), ("ramfs", False), ("ext4", True), ("overlay", True)]
+)
+def test_prepare_run_is_in_memory(
+    run_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mounted: list[str],
+    fstype: str,
+    needed: bool,
+) -> None:
+    monkeypatch.setattr(_lease, "locate", stored_on(fstype))
+    of_root = SimpleNamespace(st_uid=0, st_mode=0o040700)
+    monkeypatch.setattr(_lease.os, "lstat", lambda _path: of_root)
+    _lease.prepare_run()
+    assert mounted == ([str(run_folder)] if needed else [])
 
 
 def test_prepare_run_where_it_cannot_be_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounted: list[str]
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(_lease, "RUN", str(tmp_path / "file" / "quiesce"))
     with pytest.raises(QuiesceError, match=r"cannot be made .*nothing was frozen"):
         _lease.prepare_run()
+    assert mounted == []
