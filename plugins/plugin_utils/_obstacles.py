@@ -53,10 +53,12 @@ def _of_controller() -> Iterator[Obstacle]:
     if constants.DEFAULT_LOG_PATH:
         folder = os.path.dirname(os.path.abspath(constants.DEFAULT_LOG_PATH))
         yield Obstacle((folder,), "Ansible writes its own log (log_path) there", True)
+    home = os.path.expanduser(constants.ANSIBLE_HOME)
     yield Obstacle(
-        (constants.DEFAULT_LOCAL_TMP, tempfile.gettempdir()),
-        "other modules on this controller, and any new ansible command, keep temporary files "
-        "there (set ANSIBLE_LOCAL_TEMP and TMPDIR to a tmpfs)",
+        (home, constants.DEFAULT_LOCAL_TMP, tempfile.gettempdir()),
+        "other modules on this controller, and any new ansible command, write there and would "
+        "wait (start Ansible with ANSIBLE_HOME=/dev/shm/ansible TMPDIR=/dev/shm "
+        "PYTHONDONTWRITEBYTECODE=1)",
         False,
     )
 
@@ -100,9 +102,7 @@ def look(
                 f"deadline: {each.what}"
             )
         if met:
-            warnings.append(
-                f"while {met[0]} is frozen, it blocks more than its writers: {each.what}"
-            )
+            warnings.append(f"{met[0]} will be frozen: {each.what}")
     return warnings
 
 

@@ -11,6 +11,7 @@ terminal, a log line. Here all of that goes to memory, or is left out.
 from __future__ import annotations
 
 import contextlib
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,11 @@ _ENVIRONMENT = {
     "TMP": MEMORY[1],
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+
+
+# Ansible's main process imports this before the first freeze, and other plugins after it. Where
+# the controller is the managed host, to keep their byte code would block the whole play.
+sys.dont_write_bytecode = True
 
 
 class QuietAction(ActionBase):
