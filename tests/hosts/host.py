@@ -80,9 +80,13 @@ class Host:
         """Return where the machine sees the host's absolute ``path``."""
         return Path(f"/proc/{self.init}/root", path.lstrip("/"))
 
+    def put(self, path: str, content: str) -> None:
+        """Write a file in the host."""
+        self.outside(path).write_text(content)
+
     def inside(self, *argv: str) -> list[str]:
         """Return the command of the machine that runs a command in the host, as root."""
-        return ["nsenter", "--target", str(self.init), "--all", "--root", "--wd=/", *argv]
+        return ["nsenter", "--target", str(self.init), "--all", "--root", "--wd", *argv]
 
     def run(self, *argv: str, timeout: float = 30) -> str:
         """Run a command in the host, as root, and return its output; LabError if it fails."""
