@@ -12,7 +12,7 @@ ARGS ?=
 
 export QUIESCE_CACHE QUIESCE_PYTHON MAKE
 
-.PHONY: help demo test $(PARTS) format py38 changelog-check link setup clean
+.PHONY: help demo test $(PARTS) test-fuzz format py38 changelog-check link setup clean
 
 help: ## list the chores
 	@echo "make TARGET [ARGS='more arguments for the tool']"
@@ -38,8 +38,12 @@ types: ## mypy, and py38
 py38: ## does the code for managed hosts keep to Python 3.8?
 	@$(TOOLS)/py38.sh
 
-unit: ## pytest tests/unit: no root, no filesystems
-	@$(RUN) pytest tests/unit $(ARGS)
+unit: ## pytest tests/unit, and a little of tests/fuzz: no root, no filesystems
+	@$(RUN) pytest tests/unit tests/fuzz $(ARGS)
+
+test-fuzz: ## 10,000 examples for each property, the guard's real socket among them (as root)
+	@$(RUN) --system pytest tests/fuzz tests/kernel/test_guard_fuzz.py \
+		--hypothesis-profile=long $(ARGS)
 
 kernel: ## pytest tests/kernel: freezes real filesystems on loop devices (as root)
 	@$(TOOLS)/kernel.sh $(ARGS)

@@ -83,8 +83,9 @@ class Holding:
         proof.begin()
         thawer = Thawer(self.board, members)
         self.account = Account(LEASE, sets, self.board, proof, thawer)
-        self._own = {
-            "_client": Line(ours),
+        self._line = Line(ours)
+        own = {
+            "_client": self._line,
             "_request": {"lease": LEASE, "tied": tied, "freeze_timeout": 30, "flush_timeout": 30},
             "_phase": _guard.HOLDING,
             "_since": now(),
@@ -101,7 +102,7 @@ class Holding:
             "_thawer": thawer,
             "_account": self.account,
         }
-        vars(guard).update(self._own)
+        vars(guard).update(own)
         self.account.arm(timeout)
         self.account.note(_guard.HOLDING)
 
@@ -126,13 +127,19 @@ class Holding:
         self.read(line)
 
     def tick(self) -> None:
-        """What the guard does whatever happens, or does not."""
+        """What the guard does when nothing happens, long enough after the last time."""
+        vars(self.guard)["_retry"] = 0.0
         self.guard._tick()
+
+    def finish(self) -> None:
+        """What it does after its loop; AssertionError if that would go on."""
+        assert self.guard._finished()
+        self.account.forget()
 
     def close(self) -> None:
         """Free its descriptors."""
         self.client.close()
-        self._own["_client"].close()
+        self._line.close()
 
 
 @contextlib.contextmanager

@@ -119,24 +119,24 @@ LOST = "disconnected inode 181, would move to lost+found"
 LINKS = "would have reset inode 181 nlinks from 0 to 1"
 
 
-def repair(dirty: bool = True, orphans: bool = False, **phases: str) -> list[str]:
+def repair(phases: dict[str, str], dirty: bool = True, orphans: bool = False) -> list[str]:
     """What is left of a run that says these things beside the usual."""
     said = {"alert": "", "phase_2": "", "phase_3": "", "phase_6": "", "phase_7": "", **phases}
     return of_xfs_repair(REPAIR.format(**said).splitlines(), dirty=dirty, orphans=orphans)
 
 
 def test_xfs_repair_of_a_clean_one() -> None:
-    assert repair(dirty=False) == []
+    assert repair({}, dirty=False) == []
 
 
 def test_xfs_repair_of_a_frozen_one() -> None:
-    assert repair(alert=ALERT, phase_2="sb_fdblocks 113751, counted 114553") == []
+    assert repair({"alert": ALERT, "phase_2": "sb_fdblocks 113751, counted 114553"}) == []
 
 
 def test_xfs_repair_of_a_log_that_should_have_been_clean() -> None:
-    assert repair(dirty=False, alert=ALERT) == ALERT.splitlines()
+    assert repair({"alert": ALERT}, dirty=False) == ALERT.splitlines()
     counted = "sb_fdblocks 113751, counted 114553"
-    assert repair(dirty=False, phase_2=counted) == [counted]
+    assert repair({"phase_2": counted}, dirty=False) == [counted]
 
 
 @pytest.mark.parametrize(
@@ -154,8 +154,8 @@ def test_xfs_repair_of_a_log_that_should_have_been_clean() -> None:
     ],
 )
 def test_xfs_repair_open_files(phases: dict[str, str]) -> None:
-    assert repair(**phases) == []
-    assert len(repair(orphans=True, **phases)) == sum(p.count("\n") + 1 for p in phases.values())
+    assert repair(phases) == []
+    assert len(repair(phases, orphans=True)) == sum(p.count("\n") + 1 for p in phases.values())
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_xfs_repair_open_files(phases: dict[str, str]) -> None:
     ],
 )
 def test_xfs_repair_damage(phases: dict[str, str]) -> None:
-    assert repair(**phases)
+    assert repair(phases)
 
 
 LOG = """\

@@ -152,7 +152,7 @@ def test_every_failed_read_ends_a_program_with_minus_one(kernel: Kernel) -> None
 def test_width_of_the_state(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch, byteorder: str, width: int
 ) -> None:
-    monkeypatch.setattr(_superblock.sys, "byteorder", byteorder)
+    monkeypatch.setattr(sys, "byteorder", byteorder)
     Reader()
     sizes = [imm for code, _off, imm in instructions(kernel.programs[0]) if code == _bpf.MOV64_IMM]
     # The first clears the place on the stack, the last is the answer of a failure.
@@ -238,5 +238,5 @@ def test_instructions_as_the_kernel_lays_them_out(monkeypatch: pytest.MonkeyPatc
     assert len(_bpf.instruction(*jump)) == 8
     order = {"little": 0x17, "big": 0x71}
     for name, registers in order.items():
-        monkeypatch.setattr(_bpf.sys, "byteorder", name)
+        monkeypatch.setattr(sys, "byteorder", name)
         assert _bpf.instruction(*jump)[1] == registers
