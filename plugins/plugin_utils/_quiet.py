@@ -58,12 +58,13 @@ class QuietAction(ActionBase):
             for each in self._quieter():
                 stack.enter_context(each)
             stack.callback(self._forget_tmp_path)
-            result.update(
-                self._execute_module(
-                    task_vars={**(task_vars or {}), "ansible_no_target_syslog": True}
-                )
-            )
+            result.update(self._ask({**(task_vars or {}), "ansible_no_target_syslog": True}))
         return result
+
+    def _ask(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Run the module and return its answer."""
+        answer: dict[str, Any] = self._execute_module(task_vars=task_vars)
+        return answer
 
     def _look_ahead(self) -> None:
         """Say what would keep a later task from getting through; nothing, for most actions."""
