@@ -30,12 +30,12 @@ done
 
 mount -t proc -o nosuid,nodev,noexec proc proc
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys
-mount -t tmpfs -o mode=755,nosuid,nodev tmpfs run
+mount -t tmpfs -o mode=755,size=32m,nosuid,nodev tmpfs run
 mkdir run/sshd run/lock
 mount -t tmpfs -o mode=755,nosuid tmpfs dev
 mkdir dev/pts dev/shm
 mount -t devpts -o newinstance,gid=5,mode=620,ptmxmode=666 devpts dev/pts
-mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs dev/shm
+mount -t tmpfs -o mode=1777,size=32m,nosuid,nodev tmpfs dev/shm
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 for node in 'null 1 3' 'zero 1 5' 'full 1 7' 'random 1 8' 'urandom 1 9' 'tty 5 0'; do
