@@ -208,7 +208,7 @@ class Host:
         return (self.folder / "log").read_text(errors="replace").strip()
 
 
-_names = (f"host{number}" for number in itertools.count(1))
+_numbers = itertools.count(1)
 
 
 @contextmanager
@@ -224,7 +224,7 @@ def open_host(
     with _preparing:
         base = _in(lab, host_image(suite))
         key = _key(lab)
-        name = next(_names)
+        name = _name()
     host = Host(name, lab.base.mountpoint / "hosts" / name, key, ("/", *separate))
     devices: dict[str, str] = {}
     try:
@@ -245,6 +245,10 @@ def open_host(
         # Inner filesystems first: none is stored on another, so any order does.
         release(lab.folder, list(devices.values()))
         run("rm", "-rf", host.folder)
+
+
+def _name() -> str:
+    return f"host{next(_numbers)}"
 
 
 def _in(lab: Lab, image: Path) -> Path:
