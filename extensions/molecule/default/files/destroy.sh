@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Takes the lab in the folder $1 down, the last mounted first.
 lab=$1
 mounted() { awk -v lab="$lab/" 'index($5, lab) == 1 { print $5 }' /proc/self/mountinfo; }
