@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
@@ -239,6 +240,34 @@ def test_a_claim_while_the_one_before_removes_itself(
     assert os.path.samestat(os.fstat(fd), os.stat(run_folder / "lease-x" / "lock"))
     assert _lease.guarded("x")
     os.close(fd)
+
+
+def test_a_claim_that_waits_at_the_lock_while_the_folder_goes(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _lease.claim("x")
+    assert first is not None
+    real = fcntl.flock
+
+    def late(fd: int, operation: int) -> None:
+        if os.path.samestat(os.fstat(fd), os.fstat(first)):
+            _lease.forget("x")
+            os.close(first)
+            monkeypatch.setattr(fcntl, "flock", real)
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    fd = _lease.claim("x")
+    assert fd is not None
+    assert os.path.samestat(os.fstat(fd), os.stat(run_folder / "lease-x" / "lock"))
+    os.close(fd)
+
+
+def test_two_who_look_whether_a_guard_lives_do_not_see_each_other(run_folder: Path) -> None:
+    put(run_folder, "x", None)
+    with (run_folder / "lease-x" / "lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not _lease.guarded("x")
 
 
 def test_nobody_guards_what_is_not_there(run_folder: Path) -> None:

@@ -199,6 +199,14 @@ def test_a_btrfs_that_sysfs_does_not_know(host: Host) -> None:
     assert host.stack.devices(mount) == ["254:0"]
 
 
+def test_a_btrfs_that_lost_a_device(host: Host) -> None:
+    host.disk("vda", "254:0")
+    host.btrfs("1111", "vda")
+    (host.sys / "fs/btrfs/1111/devices/missing").mkdir()
+    mount = host.mount("/", "/dev/vda", fstype="btrfs", device="0:40")
+    assert host.stack.devices(mount) == ["254:0"]
+
+
 def test_a_btrfs_of_which_no_device_is_known_has_none(host: Host) -> None:
     """Above all not one with a device that sysfs cannot name either."""
     host.disk("vdb", "254:16")
