@@ -26,3 +26,19 @@ attributes:
     support: full
     platforms: linux
 """
+
+    ACTION = r"""
+attributes:
+  action:
+    description: Indicates this has a corresponding action plugin so some parts of the options can be
+      executed on the controller.
+    support: full
+    details:
+      - It keeps Ansible's own files off the managed host's disks, so that no task waits for what is
+        frozen.
+  async:
+    description: Supports being used with the C(async) keyword.
+    support: none
+    details:
+      - Ansible keeps the files of an asynchronous task on disk. The freeze has a deadline of its own.
+"""

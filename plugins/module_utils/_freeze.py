@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from typing import Any, NamedTuple, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _filesystems, _ioctl, _lease
@@ -19,7 +20,11 @@ from ansible_collections.quiesce.storage.plugins.module_utils._guard_client impo
     held_leases,
     start,
 )
-from ansible_collections.quiesce.storage.plugins.module_utils._mounts import MountTable, read_only
+from ansible_collections.quiesce.storage.plugins.module_utils._mounts import (
+    MountTable,
+    locate,
+    read_only,
+)
 from ansible_collections.quiesce.storage.plugins.module_utils._order import levels
 from ansible_collections.quiesce.storage.plugins.module_utils._stack import Stack
 from ansible_collections.quiesce.storage.plugins.module_utils._states import (
@@ -218,6 +223,8 @@ class Freeze:
         """Freeze the set under a guard; the answer, and the conversation with the guard."""
         if not self.set:
             return self.result(False), None
+        if not self.wish.tied:
+            self._refuse_own_files()
         name = self.wish.lease or "auto-" + os.urandom(6).hex()
         conversation = start(self._request(name), [each.fd for each in self.set])
         event = conversation.receive(None)
@@ -237,6 +244,22 @@ class Freeze:
                 "can prove here that the freeze holds" % self._states.reason
             )
         return self.result(True, event["lease"]), conversation
+
+    def _refuse_own_files(self) -> None:
+        """Ansible removes the file that it brought us in after our answer: that must not wait."""
+        archive = getattr(sys.modules[__name__].__loader__, "archive", None)
+        if archive is None or not os.path.exists(archive):
+            return
+        place = locate(archive)
+        os.close(place.fd)
+        for each in self.set:
+            if each.device == place.mount.device:
+                raise QuiesceError(
+                    "nothing was frozen: Ansible's own files (%s) are on %s, and this task could "
+                    "not end while it is frozen. Set TMPDIR to a tmpfs for this task, such as "
+                    "/dev/shm; the action plugins of this collection do so" % (archive, each),
+                    **self.result(False),
+                )
 
     def _request(self, name: str) -> dict[str, Any]:
         return {

@@ -24,6 +24,7 @@ author:
 extends_documentation_fragment:
   - quiesce.storage.freezing
   - quiesce.storage.attributes
+  - quiesce.storage.attributes.action
 options:
   path:
     description:

@@ -16,11 +16,14 @@ description:
   - Thaws when the last command ends, when one fails, or at the deadline, which also ends the
     command that runs.
   - Thaws at once when the task itself is killed.
+  - The commands inherit C(TMPDIR=/dev/shm) and C(PYTHONDONTWRITEBYTECODE=1), so that they do not
+    write to a frozen disk either.
 author:
   - quiesce.storage contributors (@quiesce-storage)
 extends_documentation_fragment:
   - quiesce.storage.freezing
   - quiesce.storage.attributes
+  - quiesce.storage.attributes.action
 options:
   path:
     description:
