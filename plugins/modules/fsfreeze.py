@@ -212,6 +212,8 @@ def main() -> None:
         module.fail_json(msg=error.message, **error.result)
     for warning in warnings:
         module.warn(warning)
+    if not module._diff:
+        result.pop("diff", None)
     module.exit_json(**result)
 
 
