@@ -93,11 +93,13 @@ class MountTable:
     def covered_by(self, mount: Mount) -> list[Mount]:
         """Filesystems with a block device that this mount hides at the same mountpoint."""
         covered = []
-        below = self._by_number.get(mount.parent)
+        # A table that was read while mounts came and went may say that they carry each other.
+        left = dict(self._by_number)
+        below = left.pop(mount.parent, None)
         while below is not None and below.mountpoint == mount.mountpoint and below is not mount:
             if below.device != mount.device and has_block_device(below):
                 covered.append(below)
-            mount, below = below, self._by_number.get(below.parent)
+            mount, below = below, left.pop(below.parent, None)
         return covered
 
 

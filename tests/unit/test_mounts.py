@@ -246,6 +246,13 @@ def test_a_mount_that_is_its_own_parent_covers_nothing() -> None:
     assert MountTable([root]).covered_by(root) == []
 
 
+@pytest.mark.parametrize("length", [2, 3, 5])
+def test_mounts_that_carry_each_other_come_to_an_end(length: int) -> None:
+    circle = [mounted(n, (n + 1) % length, "/srv", f"8:{n}") for n in range(length)]
+    found = MountTable(circle).covered_by(circle[0])
+    assert [mount.device for mount in found][: length - 1] == [f"8:{n}" for n in range(1, length)]
+
+
 def test_of_device() -> None:
     one, two = mounted(2, 1, "/one", "8:2"), mounted(3, 1, "/two", "8:2")
     assert MountTable([ROOT, one, two]).of_device("8:2") == [one, two]
