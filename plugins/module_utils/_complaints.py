@@ -99,7 +99,7 @@ def of_e2fsck(lines: list[str], orphans: bool) -> list[str]:
     """
     unknown = []
     named: set[int] = set()
-    leaked: set[int] = set()
+    leaked: list[str] = []
     explained = []
     for line in lines:
         text = line.rstrip()
@@ -112,21 +112,23 @@ def of_e2fsck(lines: list[str], orphans: bool) -> list[str]:
         elif leak:
             explained.append(text)
             if leak.group(1) == "Inode":
-                leaked |= _numbers(leak.group(2))
+                leaked.append(leak.group(2))
         elif folders and int(folders.group(1)) > int(folders.group(2)):
             explained.append(text)
         elif text and not _E2FSCK_HARMLESS.fullmatch(text):
             unknown.append(text)
-    if orphans or not named or not leaked <= named:
+    if orphans or not named or not all(_within(ranges, named) for ranges in leaked):
         unknown.extend(explained)
     return unknown
 
 
-def _numbers(ranges: str) -> set[int]:
-    found: set[int] = set()
+def _within(ranges: str, named: set[int]) -> bool:
+    """Whether each number of these ranges is among the named."""
     for first, last in _RANGE.findall(ranges):
-        found.update(range(int(first), int(last or first) + 1))
-    return found
+        numbers = range(int(first), int(last or first) + 1)
+        if len(numbers) > len(named) or not named.issuperset(numbers):
+            return False
+    return True
 
 
 def of_xfs_logprint(lines: list[str]) -> Log:

@@ -46,7 +46,7 @@ class Family:
         self.second, write = os.pipe()
         fork(
             lambda: _second.watch(
-                self._board, self._members, self._alive_read, self.report, self._lease
+                self._board, self._members, self._alive_read, self.report, self._lease, self._lock
             ),
             [member.fd for member in self._members]
             + [self._alive_read, self.report, self._lock, write],

@@ -97,7 +97,7 @@ def _transient_unit(name: str, command: list[str], rendezvous: str) -> bool:
 
 def _quoted(word: str) -> str:
     """A word of a command line, as systemd.service(5) reads it."""
-    for special, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+    for special, escaped in (("\\", "\\\\"), ('"', '\\"'), ("$", "$$")):
         word = word.replace(special, escaped)
     return '"%s"' % word
 

@@ -61,20 +61,30 @@ def prepare_run() -> None:
     try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(RUN, 0o700)
-        place = locate(RUN)
-        os.close(place.fd)
-        if place.mount.fstype not in _IN_MEMORY:
-            mount_tmpfs(RUN, _TMPFS)
         found = os.lstat(RUN)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o077:
+            raise QuiesceError(
+                "%s is not a folder of root with mode 0700; remove it and try again" % RUN
+            )
+        _keep_in_memory()
     except OSError as error:
         raise QuiesceError(
             "%s cannot be made (%s), and the guard needs it; nothing was frozen"
             % (RUN, error.strerror)
         ) from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o077:
-        raise QuiesceError(
-            "%s is not a folder of root with mode 0700; remove it and try again" % RUN
-        )
+
+
+def _keep_in_memory() -> None:
+    """Mount a tmpfs on the folder, unless it is on one; once, whoever else does so now."""
+    below = os.open(RUN, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(below, fcntl.LOCK_EX)
+        place = locate(RUN)
+        os.close(place.fd)
+        if place.mount.fstype not in _IN_MEMORY:
+            mount_tmpfs(RUN, _TMPFS)
+    finally:
+        os.close(below)
 
 
 def claim(name: str) -> int | None:
@@ -191,12 +201,30 @@ def forget_old() -> None:
         record = read(name)
         with contextlib.suppress(OSError):
             old = time.time() - os.stat(folder(name)).st_mtime > _REMEMBER_SECONDS
-            if old and (record is None or record.get("ended")) and not guarded(name):
-                forget(name)
+            if old and (record is None or record.get("ended")):
+                _forget_if_free(name)
 
 
-def forget(name: str) -> None:
-    """Remove the folder of a lease that has ended and was reported."""
+def _forget_if_free(name: str) -> None:
+    """Forget a lease unless a guard has it, or takes it at this moment."""
+    lock = os.open(os.path.join(folder(name), "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        forget(name, lock)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(lock)
+
+
+def forget(name: str, lock: int | None = None) -> None:
+    """Remove the folder of a lease that has ended and was reported.
+
+    With ``lock``, the descriptor of its lock, only if that is still the lease's: else it was
+    forgotten before, and its name may be another's by now.
+    """
+    if lock is not None and not os.fstat(lock).st_nlink:
+        return
     path = folder(name)
     for entry in ("record", "record.new", "socket", "lock"):
         with contextlib.suppress(OSError):

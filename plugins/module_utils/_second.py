@@ -27,10 +27,12 @@ def watch(
     guard: int,
     freezer: int,
     lease: str,
+    lock: int,
 ) -> None:
     """Wait for the guard's end, thaw what it left, and say so in the record of the lease.
 
-    ``guard`` and ``freezer`` are the reading ends of pipes that the two hold open.
+    ``guard`` and ``freezer`` are the reading ends of pipes that the two hold open, ``lock`` is the
+    descriptor of the lease's lock.
     """
     harden()
     thawer = Thawer(board, members)
@@ -47,7 +49,7 @@ def watch(
         _conclude(board, lease, "guard_lost")
         if gone and not board.held():
             if header.ended and not (_lease.read(lease) or {}).get("ended"):
-                _lease.forget(lease)
+                _lease.forget(lease, lock)
             return
         _closed(freezer, 0.0 if gone else _TICK_SECONDS)
         if gone:

@@ -16,6 +16,8 @@ from typing import Any
 _LINE_BYTES = 8 << 20
 _BUFFER_BYTES = 4 << 20
 _SO_SNDBUFFORCE = 32
+# The guard has a deadline to keep, and waits for nobody for longer.
+_SEND_SECONDS = 0.1
 
 
 class WireError(Exception):
@@ -23,7 +25,7 @@ class WireError(Exception):
 
 
 class Line:
-    """One connection of the guard: never blocks, drops what is not a line of JSON."""
+    """One connection of the guard: hardly ever blocks, drops what is not a line of JSON."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -31,7 +33,7 @@ class Line:
         self.closed = False
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER_BYTES)
-        connection.setblocking(False)
+        connection.settimeout(_SEND_SECONDS)
 
     def fileno(self) -> int:
         """The descriptor, for poll."""
@@ -46,8 +48,8 @@ class Line:
     def read(self) -> list[Any]:
         """Whatever whole messages have come; None for one that is not JSON."""
         try:
-            data = self._socket.recv(65536)
-        except BlockingIOError:
+            data = self._socket.recv(65536, socket.MSG_DONTWAIT)
+        except (BlockingIOError, socket.timeout):
             return []
         except OSError:
             data = b""
@@ -57,9 +59,12 @@ class Line:
         return [_parse(line) for line in lines]
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send if the other side takes it; it does not matter here if it does not."""
-        with contextlib.suppress(OSError):
+        """Send if the other side takes it; else break off, so that it does not get half of it."""
+        try:
             self._socket.sendall(encode(message))
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection."""

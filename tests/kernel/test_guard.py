@@ -108,6 +108,20 @@ def test_second_process_is_replaced(frozen: Frozen) -> None:
     frozen.thaws_within(1)
 
 
+def test_second_process_that_comes_late_leaves_the_next_lease_alone(filesystem: Filesystem) -> None:
+    first = Frozen(filesystem)
+    first.close()
+    late = second_of(LEASE, first.guard)
+    os.kill(late, signal.SIGSTOP)
+    try:
+        assert thaw(filesystem, lease=LEASE)["held"] is True
+        freeze(filesystem, lease=LEASE)
+    finally:
+        os.kill(late, signal.SIGCONT)
+    wait_for(lambda: late not in of_lease(LEASE), 5)
+    assert thaw(filesystem, lease=LEASE)["held"] is True
+
+
 def test_witness_killed_does_not_thaw_and_is_not_mistaken(frozen: Frozen) -> None:
     (witness,) = children(frozen.guard)
     os.kill(witness, signal.SIGKILL)

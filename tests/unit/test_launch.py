@@ -121,7 +121,8 @@ def test_the_same_code_is_the_same_file(made: Path, tmp_path: Path) -> None:
         ("a\\b", r'"a\\b"'),
         (r"a\"b", r'"a\\\"b"'),
         ("$HOME", '"$$HOME"'),
-        ("100%n", '"100%%n"'),
+        # systemd-run hands it over as it stands, and systemd escapes it where it writes it down.
+        ("100%n", '"100%n"'),
         ("'", '"\'"'),
         (";", '";"'),
     ],
