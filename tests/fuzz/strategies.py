@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 # What os.fsdecode makes of bytes: letters, and bytes that are no UTF-8.
-NAMES = st.binary(max_size=40).filter(lambda raw: b"\0" not in raw)
+NAMES = st.binary(max_size=12).filter(lambda raw: b"\0" not in raw)
 
 SCALARS = (
     st.none()
@@ -27,7 +27,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4)
     ),
-    max_leaves=12,
+    max_leaves=6,
 )
 
 

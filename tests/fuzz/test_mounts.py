@@ -27,7 +27,7 @@ OPTIONS = st.lists(
     st.tuples(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.none() | NAMES).map(
         lambda pair: os.fsdecode(pair[0].encode() + (b"" if pair[1] is None else b"=" + pair[1]))
     ),
-    max_size=4,
+    max_size=2,
 ).map(tuple)
 FLAG = st.sampled_from(["ro", "rw"])
 MOUNTS = st.builds(
@@ -72,7 +72,7 @@ def write(mount: Mount, optional: list[bytes]) -> bytes:
     return b" ".join(before) + b" - " + b" ".join(after)
 
 
-@given(st.lists(st.tuples(MOUNTS, OPTIONAL), max_size=5))
+@given(st.lists(st.tuples(MOUNTS, OPTIONAL), max_size=2))
 def test_every_mount_comes_back(mounts: list[tuple[Mount, list[bytes]]]) -> None:
     text = b"".join(write(mount, optional) + b"\n" for mount, optional in mounts)
     assert parse(text) == [mount for mount, _optional in mounts]
@@ -81,7 +81,7 @@ def test_every_mount_comes_back(mounts: list[tuple[Mount, list[bytes]]]) -> None
 
 
 @given(
-    st.lists(st.tuples(MOUNTS, OPTIONAL), min_size=1, max_size=3),
+    st.lists(st.tuples(MOUNTS, OPTIONAL), min_size=1, max_size=2),
     st.data(),
     st.binary(max_size=20),
 )

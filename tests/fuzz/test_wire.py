@@ -35,7 +35,7 @@ def read_all(line: Line) -> list[Any]:
     return found
 
 
-@given(st.lists(st.dictionaries(st.text(max_size=9), FINITE, max_size=4), max_size=4), st.data())
+@given(st.lists(st.dictionaries(st.text(max_size=9), FINITE, max_size=2), max_size=3), st.data())
 def test_messages_in_any_pieces(messages: list[dict[str, Any]], data: st.DataObject) -> None:
     raw = b"".join(encode(message) for message in messages)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))

@@ -19,7 +19,15 @@ from ansible_collections.quiesce.storage.plugins.module_utils._superblock import
 
 from tests.kernel.lab import MIB, Filesystem, Lab, throttled
 from tests.kernel.modules import Failed, arguments_of, environment, freeze, parse, state, thaw
-from tests.kernel.processes import children, command, of_lease, pss_kib, second_of, wait_for
+from tests.kernel.processes import (
+    children,
+    command,
+    kill_together,
+    of_lease,
+    pss_kib,
+    second_of,
+    wait_for,
+)
 
 LEASE = "guarded"
 
@@ -133,10 +141,7 @@ def test_witness_killed_does_not_thaw_and_is_not_mistaken(frozen: Frozen) -> Non
 
 def test_all_killed_at_once_is_seen_and_can_be_thawed(frozen: Frozen) -> None:
     """Without systemd nobody is left to thaw; the record still says whose it was."""
-    for pid in [second_of(LEASE, frozen.guard), frozen.guard]:
-        os.kill(pid, signal.SIGSTOP)
-    for pid in [second_of(LEASE, frozen.guard), *children(frozen.guard), frozen.guard]:
-        os.kill(pid, signal.SIGKILL)
+    kill_together(of_lease(LEASE))
     time.sleep(0.3)
     assert frozen.state() == "frozen"
     with pytest.raises(Failed, match="its guard is dead"):

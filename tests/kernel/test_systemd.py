@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import subprocess
 import tarfile
 import time
@@ -22,7 +21,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._superblock import
 
 from tests.kernel import modules
 from tests.kernel.lab import MIB, throttled
-from tests.kernel.processes import parent, wait_for
+from tests.kernel.processes import kill_together, parent, wait_for
 from tests.kernel.systemd_host import SystemdHost
 
 pytest_plugins = ["tests.kernel.systemd_fixture"]
@@ -131,10 +130,7 @@ def test_killed(host: Host, paths: tuple[str, ...], victims: str) -> None:
     guard = host.host.pid(host.freeze(*paths)["lease"]["guard_pid"])
     targets = [guard] if victims == "guard" else host.processes()
     assert guard in targets
-    for pid in targets:
-        os.kill(pid, signal.SIGSTOP)
-    for pid in targets:
-        os.kill(pid, signal.SIGKILL)
+    kill_together(targets)
     wait_for(lambda: host.states(*paths) == ["thawed"] * len(paths), 1)
     wait_for(lambda: not host.processes(), 5)
     answer = host.thaw(*paths)
@@ -161,8 +157,7 @@ def test_all_killed_after_a_lazy_unmount(host: Host) -> None:
     host.freeze("/data")
     host.host.check(["umount", "--lazy", "/data"])
     try:
-        for pid in host.processes():
-            os.kill(pid, signal.SIGKILL)
+        kill_together(host.processes())
         wait_for(lambda: host.states("/data") == ["thawed"], 1)
     finally:
         host.host.check(["mount", host.host.data_device, "/data"])
@@ -183,8 +178,7 @@ def test_all_killed_while_storage_is_slow(host: Host) -> None:
         )
         wait_for(lambda: host.states("/data") == ["freezing"], 10)
         time.sleep(0.2)
-        for pid in host.host.find("guard /run/quiesce/"):
-            os.kill(pid, signal.SIGKILL)
+        kill_together(host.host.find("guard /run/quiesce/"))
         output = call.communicate(timeout=30)[0]
         assert json.loads(output)["failed"]
     wait_for(lambda: host.states("/data") == ["thawed"], 20)
