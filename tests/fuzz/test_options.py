@@ -19,9 +19,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.strategies import SCALARS
 
-# Ansible itself stumbles over an infinite number of seconds.
-FINITE = SCALARS.filter(lambda value: value not in (float("inf"), float("-inf")))
-SECONDS = st.integers(-2, 3) | st.integers(86398, 86402) | st.integers() | FINITE
+SECONDS = st.integers(-2, 3) | st.integers(86398, 86402) | st.integers() | SCALARS
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 OPTIONS = st.fixed_dictionaries(
     {"path": st.lists(TEXT, max_size=3) | SCALARS},
@@ -50,7 +48,12 @@ def understood(wish: Wish) -> None:
 @given(OPTIONS)
 def test_options(options: dict[str, Any]) -> None:
     """By the way that AnsibleModule goes: its validation, then ours."""
-    result = ArgumentSpecValidator(_options.FREEZING).validate(options)
+    try:
+        result = ArgumentSpecValidator(_options.FREEZING).validate(options)
+    except OverflowError:
+        # Ansible's own: it takes "infinity" for a number, and cannot make it an int.
+        assert re.search("inf", str(options), re.IGNORECASE)
+        return
     if result.error_messages:
         return
     try:
