@@ -33,7 +33,7 @@ class Line:
         self.closed = False
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER_BYTES)
-        connection.settimeout(_SEND_SECONDS)
+        connection.setblocking(False)
 
     def fileno(self) -> int:
         """The descriptor, for poll."""
@@ -48,8 +48,8 @@ class Line:
     def read(self) -> list[Any]:
         """Whatever whole messages have come; None for one that is not JSON."""
         try:
-            data = self._socket.recv(65536, socket.MSG_DONTWAIT)
-        except (BlockingIOError, socket.timeout):
+            data = self._socket.recv(65536)
+        except BlockingIOError:
             return []
         except OSError:
             data = b""
@@ -61,7 +61,9 @@ class Line:
     def send(self, message: dict[str, Any]) -> None:
         """Send if the other side takes it; else break off, so that it does not get half of it."""
         try:
+            self._socket.settimeout(_SEND_SECONDS)
             self._socket.sendall(encode(message))
+            self._socket.setblocking(False)
         except OSError:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -125,6 +126,30 @@ def test_sending_never_blocks_and_never_raises(pair: Pair) -> None:
     line.send({"x": 1})
     line.close()
     line.send({"x": 1})
+
+
+def test_looking_for_messages_takes_no_time(pair: Pair) -> None:
+    """A guard that looks in vain must not be late for anything else, also after it has sent."""
+    line = Line(pair[0])
+    line.send({"ok": True})
+    began = time.monotonic()
+    for _each in range(100):
+        assert line.read() == []
+    assert time.monotonic() - began < 1
+
+
+def test_a_message_is_whole_or_the_last(pair: Pair) -> None:
+    """Half of one, and the next after it, would not be understood."""
+    line = Line(pair[0])
+    for number in range(20):
+        line.send({"number": number, "x": "x" * 1_000_000})
+    received = b""
+    pair[1].settimeout(10)
+    while piece := pair[1].recv(1 << 20):
+        received += piece
+    whole = received.split(b"\n")[:-1]
+    assert [json.loads(each)["number"] for each in whole] == list(range(len(whole)))
+    assert len(whole) < 20
 
 
 def test_who_is_at_the_other_end(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
