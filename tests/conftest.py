@@ -1,16 +1,22 @@
 # Copyright: (c) 2026, quiesce.storage contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many examples the property-based tests try: few in `make unit`, many in `make test-fuzz`."""
+"""What all tests share: how often properties are tried, and the lab of real filesystems."""
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from hypothesis import HealthCheck, settings
 
+from tests.kernel.lab import TOOLS, Lab, leftovers, open_lab
+
+# How many examples of a property are tried: few in `make unit`, many in `make test-fuzz`.
 # Fixtures that point a module elsewhere hold for all examples of a test alike.
 _SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
@@ -31,3 +37,16 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(mode=0o700)
     monkeypatch.setattr(_lease, "RUN", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """Give the one lab of this run; fail the run if it cannot be had or leaves anything behind."""
+    if os.geteuid() != 0:
+        pytest.exit("these tests freeze real filesystems and need root", returncode=1)
+    missing = [f"{tool} ({package})" for tool, package in TOOLS.items() if not shutil.which(tool)]
+    if missing:
+        pytest.exit(f"these tests need {', '.join(missing)}", returncode=1)
+    with open_lab() as opened:
+        yield opened
+    assert not leftovers(opened.folder)

@@ -5,26 +5,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
-from tests.kernel.lab import FSTYPES, TOOLS, Filesystem, Lab, leftovers, open_lab
-
-
-@pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    """Give the one lab of this run; fail the run if it cannot be had or leaves anything behind."""
-    if os.geteuid() != 0:
-        pytest.exit("the kernel tests freeze real filesystems and need root", returncode=1)
-    missing = [f"{tool} ({package})" for tool, package in TOOLS.items() if not shutil.which(tool)]
-    if missing:
-        pytest.exit(f"the kernel tests need {', '.join(missing)}", returncode=1)
-    with open_lab() as opened:
-        yield opened
-    assert not leftovers(opened.folder)
+from tests.kernel.lab import FSTYPES, Filesystem, Lab
 
 
 @pytest.fixture(params=FSTYPES)
