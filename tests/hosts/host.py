@@ -112,8 +112,12 @@ class Host:
 
     def frozen(self) -> list[str]:
         """Return which of its filesystems are frozen, as the kernel says."""
+        return [path for path, state in self.states().items() if state == "frozen"]
+
+    def states(self) -> dict[str, str]:
+        """Return the state of each of its filesystems, as the kernel says."""
         reader = Reader()
-        return [path for path, fd in self._fds.items() if reader.state(fd) == "frozen"]
+        return {path: reader.state(fd) for path, fd in self._fds.items()}
 
     # Starting and stopping
 
