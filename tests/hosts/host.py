@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import itertools
 import os
 import select
@@ -40,6 +41,8 @@ _NAMESPACES = ("--net", "--mount", "--uts", "--ipc", "--pid")
 _START = Path(__file__).with_name("start.sh")
 # Several hosts may be started at once, and the first makes what all of them use.
 _preparing = threading.Lock()
+# Made once: reading the kernel's types takes longer than a freeze may.
+_reader = functools.cache(Reader)
 
 
 class Host:
@@ -116,7 +119,7 @@ class Host:
 
     def states(self) -> dict[str, str]:
         """Return the state of each of its filesystems, as the kernel says."""
-        reader = Reader()
+        reader = _reader()
         return {path: reader.state(fd) for path, fd in self._fds.items()}
 
     # Starting and stopping
