@@ -26,6 +26,23 @@ lock() {
     flock 9
 }
 
+# apt_install PACKAGE…: from the distribution.
+apt_updated=
+apt_install() {
+    command -v apt-get >/dev/null ||
+        die "missing: $*. Here is no apt-get to install that with; install it by hand."
+    [ "$(id -u)" = 0 ] || die "missing: $*. Run this as root, or: apt-get install $*"
+    say "installing from the distribution: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    local log=$CACHE/apt.log
+    if [ -z "$apt_updated" ]; then
+        apt-get -q update >"$log" 2>&1 </dev/null 9>&- || { cat "$log" >&2; die "apt-get update failed"; }
+        apt_updated=yes
+    fi
+    apt-get -q install -y --no-install-recommends "$@" >"$log" 2>&1 </dev/null 9>&- ||
+        { cat "$log" >&2; die "apt-get install $* failed"; }
+}
+
 # enter_venv: what every tool runs in. The user's own settings for Ansible and Python
 # stay outside, or a test would mean something else on every machine.
 enter_venv() {

@@ -9,22 +9,6 @@ source "$(dirname "$0")/lib.sh"
 REQUIREMENTS=$ROOT/tests/requirements/dev.txt
 PACKAGES=$ROOT/tests/requirements/packages.txt
 
-apt_updated=
-apt_install() {
-    command -v apt-get >/dev/null ||
-        die "missing: $*. Here is no apt-get to install that with; install it by hand."
-    [ "$(id -u)" = 0 ] || die "missing: $*. Run this as root, or: apt-get install $*"
-    say "installing from the distribution: $*"
-    export DEBIAN_FRONTEND=noninteractive
-    local log=$CACHE/apt.log
-    if [ -z "$apt_updated" ]; then
-        apt-get -q update >"$log" 2>&1 </dev/null 9>&- || { cat "$log" >&2; die "apt-get update failed"; }
-        apt_updated=yes
-    fi
-    apt-get -q install -y --no-install-recommends "$@" >"$log" 2>&1 </dev/null 9>&- ||
-        { cat "$log" >&2; die "apt-get install $* failed"; }
-}
-
 # The real path of a Python that is new enough (a shim of pyenv or a venv hides it).
 find_python() {
     local name found
