@@ -141,22 +141,37 @@ def _require(*tools: str) -> None:
 # --- The image -----------------------------------------------------------------------------
 
 
+def _release(key: str) -> str:
+    """Return what /etc/os-release says of the machine; empty where it says nothing."""
+    for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
+        name, _separator, value = line.partition("=")
+        if name == key:
+            return value.strip('"')
+    return ""
+
+
 def machine_suite() -> str:
     """Return the code name of the machine's own release."""
-    for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
-        key, _separator, value = line.partition("=")
-        if key == "VERSION_CODENAME" and value:
-            return value.strip('"')
-    return SUITE_FALLBACK
+    return _release("VERSION_CODENAME") or SUITE_FALLBACK
 
 
-def _mirror(suite: str) -> str:
-    """Return the mirror that the machine's apt is configured to fetch ``suite`` from."""
+def _mirror(suite: str) -> list[str]:
+    """Return the mirror that the machine's apt fetches ``suite`` from, as an argument.
+
+    Where that is not configured, another release of Debian is taken from the mirror of the
+    machine's own. A machine that is not Debian leaves the choice to debootstrap.
+    """
     uris = _call(["apt-get", "--print-uris", "update"])
-    found = re.search(rf"^'(\S+)/dists/{re.escape(suite)}/InRelease'", uris, re.MULTILINE)
-    if found is None:
+    candidates = [suite]
+    if _release("ID") == "debian":
+        candidates.append(machine_suite())
+    for each in candidates:
+        found = re.search(rf"^'(\S+)/dists/{re.escape(each)}/InRelease'", uris, re.MULTILINE)
+        if found is not None:
+            return [found.group(1)]
+    if _release("ID") == "debian":
         raise HostError(f"no apt source of this machine offers the release {suite}")
-    return found.group(1)
+    return []
 
 
 def _proxy_environment() -> dict[str, str]:
@@ -175,7 +190,7 @@ def debootstrap(tree: Path, suite: str, packages: Sequence[str]) -> None:
     # In a mount namespace of its own, an interrupted debootstrap leaves no /proc mounted.
     argv = ["unshare", "--mount", "--propagation", "private", "--fork", "--kill-child"]
     argv += ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}"]
-    argv += [suite, str(tree), _mirror(suite)]
+    argv += [suite, str(tree), *_mirror(suite)]
     done = subprocess.run(
         argv,
         check=False,
