@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from tests.hosts import PASSWORD, USER, Host, open_host
+from tests.hosts.ansible import environment
 from tests.hosts.controller import install_controller
 from tests.kernel.lab import Lab
 
@@ -130,16 +131,7 @@ class Controller:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE")},
-            "ANSIBLE_HOME": str(folder / "home"),
-            "ANSIBLE_CONFIG": str(folder / "none.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "collections"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/quiesce-{os.getpid()}",
-            "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=5s",
-            "LC_ALL": "C.UTF-8",
-        }
+        self.environment = environment(folder)
 
     def play(
         self,

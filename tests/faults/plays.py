@@ -1,0 +1,123 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real plays, from ansible-playbook processes that can be watched, interrupted and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.hosts.ansible import environment
+from tests.kernel.processes import wait_for
+
+_SECONDS = 60.0
+
+
+class Play:
+    """A running ansible-playbook; :func:`playing` starts one.
+
+    Its events are dictionaries with ``event`` (``start``, ``ok``, ``failed``, ``unreachable``),
+    ``host``, ``task`` (the name of the task), ``at`` (monotonic seconds) and ``result``.
+    """
+
+    def __init__(self, folder: Path, argv: Sequence[str], settings: Mapping[str, str]) -> None:
+        self._events = folder / "events"
+        self._output = folder / "output"
+        with self._output.open("wb") as output:
+            # A session of its own, as a terminal gives one: so Ctrl-C reaches all that it started.
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ansible", "playbook", *argv],
+                env={
+                    **environment(folder),
+                    "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callback")),
+                    "ANSIBLE_CALLBACKS_ENABLED": "events",
+                    "QUIESCE_EVENTS": str(self._events),
+                    **settings,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def said(self) -> str:
+        """All of its output so far, in one line."""
+        return " ".join(self._output.read_text(errors="replace").split())
+
+    def events(self, event: str, task: str, host: str | None = None) -> list[dict[str, Any]]:
+        """Return the events so far of this kind, of the task whose name ends in ``task``."""
+        if not self._events.exists():
+            return []
+        all_of_them = map(json.loads, self._events.read_text().splitlines())
+        return [
+            each
+            for each in all_of_them
+            if each["event"] == event
+            and each["task"].endswith(task)
+            and host in (None, each["host"])
+        ]
+
+    def wait(self, event: str, task: str, host: str | None = None) -> dict[str, Any]:
+        """Wait for such an event; AssertionError if it did not come before the end of the play."""
+        found: list[dict[str, Any]] = []
+
+        def seen() -> bool:
+            ended = self.process.poll() is not None
+            found[:] = self.events(event, task, host)
+            assert found or not ended, f"no {event} of {task!r}: {self.said}"
+            return bool(found)
+
+        wait_for(seen, _SECONDS)
+        return found[0]
+
+    def finish(self, seconds: float = _SECONDS) -> int:
+        """Wait for its end and return its exit status."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the play does not end: {self.said}") from None
+
+    def kill(self) -> None:
+        """Kill the controller, with all that it started here, at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+
+@contextmanager
+def playing(
+    folder: Path,
+    hosts: Mapping[str, Mapping[str, Any]],
+    plays: Sequence[Mapping[str, Any]],
+    *arguments: str,
+    **settings: str,
+) -> Iterator[Play]:
+    """Run these plays on these hosts; what is left of them is killed at the end of the block.
+
+    :param folder: for the files of this run; made.
+    :param hosts: the variables of each.
+    :param arguments: more arguments for ansible-playbook.
+    :param settings: environment variables.
+    """
+    folder.mkdir()
+    inventory, playbook = folder / "inventory.json", folder / "playbook.yml"
+    inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
+    playbook.write_text(json.dumps([{"gather_facts": False, **each} for each in plays]))
+    play = Play(folder, ["-i", str(inventory), str(playbook), *arguments], settings)
+    try:
+        yield play
+    finally:
+        if play.process.poll() is None:
+            play.kill()

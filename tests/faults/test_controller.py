@@ -1,0 +1,88 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller is killed, or interrupted by Ctrl-C. The host thaws by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from .plays import Play
+from .scene import TIMEOUT, Scene
+from .table import Table
+
+ENDS: dict[str, Callable[[Play], None]] = {"killed": Play.kill, "Ctrl-C": Play.interrupt}
+DEADLINE = "the host, at its deadline"
+ends = pytest.mark.parametrize("how", ENDS)
+
+
+def finished(play: Play, how: str) -> None:
+    """The controller has ended, and not well."""
+    assert play.finish() != 0
+    if how == "Ctrl-C":
+        assert "interrupted" in play.said
+
+
+@ends
+def test_before_the_freeze_returns(stage: Scene, table: Table, how: str):
+    with stage.slow(), stage.role(flush=False, timeout=8) as play:
+        began = stage.wait_until("freezing")
+        sample = stage.written()
+        ENDS[how](play)
+        finished(play, how)
+        stage.wait_until("frozen")
+        late = stage.thawed_by_deadline(began, 8)
+    stage.no_guard_left()
+    stage.nothing_lost(sample)
+    table.note("controller", f"{how} before the freeze returns", DEADLINE, late, "deadline")
+
+
+@ends
+def test_while_frozen(stage: Scene, table: Table, how: str):
+    with stage.role() as play:
+        play.wait("start", "Be frozen")
+        assert set(stage.host.frozen()) == set(stage.host.paths)
+        frozen_at = time.monotonic()
+        sample = stage.written()
+        ENDS[how](play)
+        finished(play, how)
+        late = stage.thawed_by_deadline(frozen_at)
+    stage.no_guard_left()
+    stage.nothing_lost(sample)
+    table.note("controller", f"{how} while frozen", DEADLINE, late, "deadline")
+
+
+@ends
+def test_while_the_snapshot_is_taken(stage: Scene, table: Table, how: str):
+    stage.let("frozen")
+    with stage.role() as play:
+        play.wait("start", "Clone the images")
+        frozen_at = play.wait("ok", "Freeze")["at"]
+        sample = stage.written()
+        ENDS[how](play)
+        finished(play, how)
+        late = stage.thawed_by_deadline(frozen_at)
+    stage.no_guard_left()
+    stage.nothing_lost(sample)
+    table.note("controller", f"{how} while the snapshot is taken", DEADLINE, late, "deadline")
+
+
+@ends
+def test_while_it_thaws(stage: Scene, table: Table, how: str, turn: int):
+    stage.let("frozen", "cloned")
+    with stage.role() as play:
+        play.wait("start", "Thaw")
+        # Somewhere between the beginning of the task and its end.
+        time.sleep(turn % 10 * 0.06)
+        sample = stage.written()
+        ENDS[how](play)
+        killed_at = time.monotonic()
+        finished(play, how)
+        seconds = stage.thawed(TIMEOUT) - killed_at
+    stage.no_guard_left()
+    stage.nothing_lost(sample)
+    by = "the request, or the host at its deadline"
+    table.note("controller", f"{how} while it thaws", by, max(0.0, seconds))
