@@ -16,7 +16,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,9 @@ _MACHINE = "198.19.255.254"
 _LINK = "quiesce"
 _MOST = 1 << 16
 _SECONDS = 20.0
-_SEPARATE_MIB = 256
+# XFS takes no less than 300 MiB. All of them are sparse.
+_SEPARATE_MIB = 320
+_MKFS = {"ext4": ("mkfs.ext4", "-q", "-F"), "xfs": ("mkfs.xfs", "-q", "-f")}
 _NAMESPACES = ("--net", "--mount", "--uts", "--ipc", "--pid")
 _START = Path(__file__).with_name("start.sh")
 # Several hosts may be started at once, and the first makes what all of them use.
@@ -78,6 +80,10 @@ class Host:
             "ansible_python_interpreter": "/usr/bin/python3",
             **others,
         }
+
+    def images(self) -> dict[str, Path]:
+        """Return the image behind each of its filesystems, which the machine can clone."""
+        return {path: self.folder / f"{number}.img" for number, path in enumerate(self.paths)}
 
     def outside(self, path: str) -> Path:
         """Return where the machine sees the host's absolute ``path``."""
@@ -121,6 +127,14 @@ class Host:
         """Return the state of each of its filesystems, as the kernel says."""
         reader = _reader()
         return {path: reader.state(fd) for path, fd in self._fds.items()}
+
+    def cut(self) -> None:
+        """Take its link down: from now on it does not answer, and nobody is told."""
+        set_link(self.init, self.address, up=False)
+
+    def mend(self) -> None:
+        """Take its link up again."""
+        set_link(self.init, self.address, up=True)
 
     # Starting and stopping
 
@@ -173,6 +187,8 @@ class Host:
         """Give it a link to the machine, with an address for each end."""
         for number in itertools.count(1):
             link = f"{_LINK}{number}"
+            if Path("/sys/class/net", link).exists():
+                continue
             added = run(
                 *("ip", "link", "add", link, "type", "veth"),
                 *("peer", "name", "eth0", "netns", str(self.init)),
@@ -183,14 +199,13 @@ class Host:
             if "exists" not in added.stderr or number == _MOST:
                 raise LabError(f"{self}: no link: {added.stderr}")
         self.address = f"198.18.{number >> 8}.{number & 255}"
-        inside = ("nsenter", f"--net=/proc/{self.init}/ns/net")
         run("ip", "address", "add", f"{_MACHINE}/32", "dev", link)
         run("ip", "link", "set", link, "up")
         run("ip", "route", "add", self.address, "dev", link, "src", _MACHINE)
+        inside = _in_network(self.init)
         run(*inside, "ip", "link", "set", "lo", "up")
         run(*inside, "ip", "address", "add", f"{self.address}/32", "dev", "eth0")
-        run(*inside, "ip", "link", "set", "eth0", "up")
-        run(*inside, "ip", "route", "add", _MACHINE, "dev", "eth0", "src", self.address)
+        set_link(self.init, self.address, up=True)
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection((self.address, 22), 1) as sshd:
@@ -215,35 +230,56 @@ class Host:
         return (self.folder / "log").read_text(errors="replace").strip()
 
 
+def set_link(init: int, address: str, up: bool) -> None:
+    """Take the host's end of its link up or down.
+
+    The machine's end stays as it is: with its route gone, packets would leave the machine.
+    """
+    inside = _in_network(init)
+    run(*inside, "ip", "link", "set", "eth0", "up" if up else "down")
+    if up:
+        run(*inside, "ip", "route", "replace", _MACHINE, "dev", "eth0", "src", address)
+
+
+def _in_network(init: int) -> tuple[str, ...]:
+    return ("nsenter", f"--net=/proc/{init}/ns/net")
+
+
 _numbers = itertools.count(1)
 
 
 @contextmanager
 def open_host(
-    lab: Lab, *, suite: str | None = None, separate: Sequence[str] = ()
+    lab: Lab,
+    *,
+    suite: str | None = None,
+    separate: Sequence[str] = (),
+    fstypes: Mapping[str, str] | None = None,
+    name: str | None = None,
 ) -> Iterator[Host]:
     """Start a host with its images in ``lab``, and take it down at the end of the block.
 
     :param suite: the Debian release; the machine's own when not given.
     :param separate: folders that are filesystems of their own; one above another comes first.
+    :param fstypes: which of these are ``xfs``; the others are ext4.
+    :param name: its name, of which there is one in a lab; made up when not given.
     :raises LabError: a tool failed, or the host did not come up.
     """
     with _preparing:
         base = _in(lab, host_image(suite))
         key = _key(lab)
-        name = _name()
+    name = name or _name()
     host = Host(name, lab.base.mountpoint / "hosts" / name, key, ("/", *separate))
     devices: dict[str, str] = {}
     try:
         host.folder.mkdir(parents=True)
-        for number, path in enumerate(host.paths):
-            image = host.folder / f"{number}.img"
+        for path, image in host.images().items():
             if path == "/":
                 run("cp", "--reflink=always", base, image)
             else:
                 with image.open("wb") as file:
                     file.truncate(_SEPARATE_MIB * MIB)
-                run("mkfs.ext4", "-q", "-F", image)
+                run(*_MKFS[(fstypes or {}).get(path, "ext4")], image)
             devices[path] = attach(image)
         host.start(devices)
         yield host

@@ -18,7 +18,7 @@ printf '127.0.0.1 localhost\n127.0.1.1 %s\n' "$name" >etc/hosts
 
 devices=$device
 while [ $# -gt 0 ]; do
-    mkdir .new
+    mkdir -p .new ".$1"
     mount "$2" .new
     cp -a ".$1/." .new
     umount .new

@@ -27,7 +27,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -237,20 +236,21 @@ def cached_image(
 
     Its name holds a hash of the recipe. It appears under that name only when it is complete.
     Images of another recipe, which ``outdated`` matches, are deleted before a new one is built.
+    Images of several names can be built at the same time.
     """
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
     cache = cache_folder()
     image = cache / f"{name}-{digest}.ext4"
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "build.lock").open("w") as lock:
+    build = cache / f"build-{name}.tmp"
+    with build.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if image.exists():
             return image
-        for left_over in cache.glob("build-*.tmp"):
-            shutil.rmtree(left_over, ignore_errors=True)
+        shutil.rmtree(build, ignore_errors=True)
         for other in cache.glob(outdated):
             other.unlink()
-        build = Path(tempfile.mkdtemp(prefix="build-", suffix=".tmp", dir=cache))
+        build.mkdir(mode=0o700)
         try:
             fill(build / "tree")
             draft = build / "image"

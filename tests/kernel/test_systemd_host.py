@@ -257,12 +257,13 @@ def test_an_interrupted_build_is_not_taken_for_an_image(
 
     monkeypatch.setenv("QUIESCE_CACHE", str(tmp_path))
     monkeypatch.setattr(module, "ROOT_SIZE_MIB", 8)
-    (tmp_path / "build-killed.tmp").mkdir()
+    build = f"build-systemd-{module.machine_suite()}"
+    (tmp_path / f"{build}.tmp").mkdir()
     (tmp_path / "systemd-old-recipe.ext4").touch()
     monkeypatch.setattr(module, "_bootstrap", interrupted)
     with pytest.raises(KeyboardInterrupt):
         module.base_image()
-    assert [path.name for path in tmp_path.iterdir()] == ["build.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == [f"{build}.lock"]
     monkeypatch.setattr(module, "_bootstrap", short)
     image = module.base_image()
     monkeypatch.setattr(module, "_bootstrap", interrupted)
