@@ -4,11 +4,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.quiesce.storage.plugins.plugin_utils import _last_resort
 from ansible_collections.quiesce.storage.plugins.plugin_utils._obstacles import look, obstacles
 from ansible_collections.quiesce.storage.plugins.plugin_utils._quiet import QuietAction
+
+# A connection that is down for a moment must not cost the host the rest of its deadline.
+_THAW_RETRIES_SECONDS = 15
+_PAUSE_SECONDS = 1
 
 
 class ActionModule(QuietAction):
@@ -23,8 +29,8 @@ class ActionModule(QuietAction):
                 self._display.warning(warning)
 
     def _ask(self, task_vars: dict[str, Any]) -> dict[str, Any]:
-        answer = super()._ask(task_vars)
         thawing = self._task.args.get("state") == "thawed" and not self._task.check_mode
+        answer = self._ask_again(task_vars) if thawing else super()._ask(task_vars)
         # What a module that ran does not have in its answer.
         said = answer.get("module_stderr")
         if said is None or not thawing:
@@ -40,6 +46,17 @@ class ActionModule(QuietAction):
             % str(said or answer.get("msg")).strip().rpartition("\n")[2]
         )
         return thawed
+
+    def _ask_again(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Ask, and while the host cannot be reached try again, for a while."""
+        give_up = time.monotonic() + _THAW_RETRIES_SECONDS
+        while True:
+            try:
+                return super()._ask(task_vars)
+            except AnsibleConnectionFailure:
+                if time.monotonic() > give_up:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
 
     def _execute(self, command: str) -> dict[str, Any]:
         done: dict[str, Any] = self._low_level_execute_command(command, sudoable=False)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from tests.hosts.ansible import environment
 from tests.kernel.processes import wait_for
 
 _SECONDS = 60.0
+_numbers = itertools.count(1)
 
 
 class Play:
@@ -37,6 +39,9 @@ class Play:
                 [sys.executable, "-m", "ansible", "playbook", *argv],
                 env={
                     **environment(folder),
+                    # As Ansible has it; not shared, for another host may have had the address.
+                    "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s",
+                    "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/quiesce-{os.getpid()}/{next(_numbers)}",
                     "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callback")),
                     "ANSIBLE_CALLBACKS_ENABLED": "events",
                     "QUIESCE_EVENTS": str(self._events),

@@ -29,12 +29,12 @@ def finished(play: Play, how: str) -> None:
 @ends
 def test_before_the_freeze_returns(stage: Scene, table: Table, how: str):
     with stage.slow(), stage.role(flush=False, timeout=8) as play:
-        began = stage.wait_until("freezing")
+        stage.wait_until("freezing")
         sample = stage.written()
         ENDS[how](play)
         finished(play, how)
         stage.wait_until("frozen")
-        late = stage.thawed_by_deadline(began, 8)
+        late = stage.thawed_by_deadline()
     stage.no_guard_left()
     stage.nothing_lost(sample)
     table.note("controller", f"{how} before the freeze returns", DEADLINE, late, "deadline")
@@ -45,11 +45,10 @@ def test_while_frozen(stage: Scene, table: Table, how: str):
     with stage.role() as play:
         play.wait("start", "Be frozen")
         assert set(stage.host.frozen()) == set(stage.host.paths)
-        frozen_at = time.monotonic()
         sample = stage.written()
         ENDS[how](play)
         finished(play, how)
-        late = stage.thawed_by_deadline(frozen_at)
+        late = stage.thawed_by_deadline()
     stage.no_guard_left()
     stage.nothing_lost(sample)
     table.note("controller", f"{how} while frozen", DEADLINE, late, "deadline")
@@ -60,11 +59,10 @@ def test_while_the_snapshot_is_taken(stage: Scene, table: Table, how: str):
     stage.let("frozen")
     with stage.role() as play:
         play.wait("start", "Clone the images")
-        frozen_at = play.wait("ok", "Freeze")["at"]
         sample = stage.written()
         ENDS[how](play)
         finished(play, how)
-        late = stage.thawed_by_deadline(frozen_at)
+        late = stage.thawed_by_deadline()
     stage.no_guard_left()
     stage.nothing_lost(sample)
     table.note("controller", f"{how} while the snapshot is taken", DEADLINE, late, "deadline")

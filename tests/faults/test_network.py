@@ -1,0 +1,142 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The network is cut at each stage of a run, for good or for a while."""
+
+from __future__ import annotations
+
+import time
+
+from .scene import TIMEOUT, Scene
+from .table import Table
+
+DEADLINE = "the host, at its deadline"
+# Freeze, flush and thaw of a connection that is dead end after this at the latest.
+ENDS = 60
+
+
+def test_cut_before_the_freeze_returns(stage: Scene, table: Table):
+    with (
+        stage.slow(),
+        stage.role(
+            flush=False, timeout=8, freeze_timeout=10, flush_timeout=1, network_timeout=3
+        ) as play,
+    ):
+        stage.wait_until("freezing")
+        sample = stage.written()
+        stage.host.cut()
+        stage.wait_until("frozen")
+        late = stage.thawed_by_deadline()
+        assert play.finish(ENDS) != 0
+        play.wait("failed", "Freeze")
+        assert not play.events("start", "Clone the images")
+    stage.no_guard_left()
+    stage.nothing_lost(sample)
+    table.note("network", "cut before the freeze returns", DEADLINE, late, "deadline")
+
+
+def test_cut_and_back_before_the_freeze_returns(stage: Scene, table: Table):
+    stage.let("frozen", "cloned")
+    with stage.slow(), stage.role(flush=False, timeout=20) as play:
+        stage.wait_until("freezing")
+        sample = stage.written()
+        stage.host.cut()
+        stage.wait_until("frozen")
+        time.sleep(0.5)
+        stage.host.mend()
+        assert play.finish(ENDS) == 0, play.said
+        thaw = play.wait("ok", "Thaw")
+        assert thaw["result"]["held"] is True
+        assert thaw["result"]["thawed_by"] == "request"
+    stage.thawed(1)
+    stage.nothing_lost(sample)
+    seconds = thaw["at"] - play.wait("start", "Thaw")["at"]
+    table.note(
+        "network", "cut and back before the freeze returns", "the request", seconds, "request"
+    )
+
+
+def test_cut_while_frozen(stage: Scene, table: Table):
+    with stage.role(network_timeout=3) as play:
+        play.wait("start", "Be frozen")
+        sample = stage.written()
+        stage.host.cut()
+        late = stage.thawed_by_deadline()
+        stage.let("frozen", "cloned")
+        assert play.finish(ENDS) != 0
+        assert not play.events("ok", "Thaw")
+    stage.no_guard_left()
+    stage.nothing_lost(sample)
+    table.note("network", "cut while frozen", DEADLINE, late, "deadline")
+
+
+def test_cut_while_frozen_and_back_after_the_deadline(stage: Scene, table: Table):
+    with stage.role(timeout=TIMEOUT, provider_timeout=0) as play:
+        play.wait("start", "Be frozen")
+        sample = stage.written()
+        stage.host.cut()
+        late = stage.thawed_by_deadline()
+        stage.host.mend()
+        stage.let("frozen", "cloned")
+        assert play.finish(ENDS) == 2, play.said
+        thaw = play.wait("ok", "Thaw")["result"]
+        assert thaw["held"] is False
+        assert thaw["thawed_by"] == "deadline"
+        assert "Do not trust the snapshot" in play.said
+    stage.no_guard_left()
+    stage.nothing_lost(sample)
+    table.note("network", "cut while frozen, back after the deadline", DEADLINE, late, "deadline")
+
+
+def test_cut_while_frozen_and_back_in_time(stage: Scene, table: Table):
+    with stage.role(timeout=20) as play:
+        play.wait("start", "Be frozen")
+        sample = stage.written()
+        stage.host.cut()
+        time.sleep(1)
+        stage.let("frozen", "cloned")
+        start = play.wait("start", "Thaw")["at"]
+        time.sleep(0.5)
+        stage.host.mend()
+        assert play.finish(ENDS) == 0, play.said
+        thaw = play.wait("ok", "Thaw")
+        assert thaw["result"]["held"] is True
+    stage.thawed(1)
+    stage.nothing_lost(sample)
+    table.note(
+        "network", "cut while frozen, back in time", "the request", thaw["at"] - start, "request"
+    )
+
+
+def test_cut_while_the_snapshot_is_taken(stage: Scene, table: Table):
+    stage.let("frozen")
+    with stage.role(network_timeout=3) as play:
+        play.wait("start", "Clone the images")
+        sample = stage.written()
+        stage.host.cut()
+        stage.let("cloned")
+        late = stage.thawed_by_deadline()
+        assert play.finish(ENDS) != 0
+        play.wait("failed", "Thaw")
+        assert "Do not trust the snapshot" in play.said
+    stage.no_guard_left()
+    stage.nothing_lost(sample)
+    table.note("network", "cut while the snapshot is taken", DEADLINE, late, "deadline")
+
+
+def test_cut_while_it_thaws(stage: Scene, table: Table, turn: int):
+    stage.let("frozen", "cloned")
+    with stage.role(network_timeout=3) as play:
+        play.wait("start", "Thaw")
+        time.sleep(turn % 10 * 0.06)
+        sample = stage.written()
+        stage.host.cut()
+        cut_at = time.monotonic()
+        seconds = stage.thawed(TIMEOUT + 1) - cut_at
+        status = play.finish(ENDS)
+        # Where the answer got through before the cut, all is well.
+        assert (status == 0) == bool(play.events("ok", "Thaw")), play.said
+    stage.no_guard_left()
+    stage.nothing_lost(sample)
+    by = "the request, or the host at its deadline"
+    table.note("network", "cut while it thaws", by, max(0.0, seconds))
