@@ -95,6 +95,8 @@ def release(folder: Path, devices: Sequence[str], also_thaw: Sequence[str] = ())
     deadline = time.monotonic() + _RELEASE_SECONDS
     # One more filesystem comes free in each round: first the innermost, then what it was stored on.
     while True:
+        # A device that has come free may be another lab's by now.
+        devices = [device for device in devices if device in loops_of(folder)]
         _mount_hidden(devices, folder / "rescue")
         mine = _mounts_of(folder, devices)
         _thaw([*(mount.mountpoint for mount in mine), *also_thaw])
@@ -105,7 +107,7 @@ def release(folder: Path, devices: Sequence[str], also_thaw: Sequence[str] = ())
         for device in devices:
             if is_attached(device) and not is_claimed(device):
                 detach(device)
-        if not any(is_attached(device) for device in devices) or time.monotonic() > deadline:
+        if not devices or time.monotonic() > deadline:
             return
         time.sleep(0.02)
 
@@ -186,7 +188,9 @@ def _end_users(mine: Iterable[Mount]) -> None:
     devices = set()
     for mount in mine:
         try:
-            devices.add(os.stat(mount.mountpoint).st_dev)
+            device = os.stat(mount.mountpoint).st_dev
+            if device != os.stat(os.path.dirname(mount.mountpoint)).st_dev:
+                devices.add(device)
         except OSError:
             continue  # overmounted or gone: unmounting will tell
     if not devices:
