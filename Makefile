@@ -6,11 +6,11 @@ SHELL := /bin/bash
 TOOLS := tests/tools
 RUN := $(TOOLS)/run.sh
 # The parts of `make test`, in order.
-PARTS := format-check types unit kernel sanity lint molecule
+PARTS := format-check types unit kernel sanity lint molecule fleet
 # make unit ARGS='-k order -x': more arguments for the tool behind a target
 ARGS ?=
 
-export QUIESCE_CACHE QUIESCE_PYTHON MAKE
+export QUIESCE_CACHE QUIESCE_FLEET_HOSTS QUIESCE_PYTHON MAKE
 
 .PHONY: help demo test $(PARTS) test-fuzz format py38 changelog-check link setup clean
 
@@ -21,7 +21,7 @@ help: ## list the chores
 demo: ## show clean snapshots of busy filesystems (as root; makes its own filesystems)
 	@$(RUN) --system ansible-playbook quiesce.storage.demo $(ARGS)
 
-test: ## everything that has to pass: format-check, types, unit, kernel, sanity, lint, molecule
+test: ## everything that has to pass: format-check, types, unit, kernel, sanity, lint, molecule, fleet
 	@$(TOOLS)/chain.sh $(PARTS)
 
 format: ## format the Python code, and mend what ruff can mend by itself
@@ -56,6 +56,9 @@ lint: ## yamllint, ansible-lint with the profile production, shellcheck
 
 molecule: ## the molecule scenario: playbooks run twice on test hosts (as root)
 	@$(TOOLS)/molecule.sh $(ARGS)
+
+fleet: ## the scenario for fleets, on QUIESCE_FLEET_HOSTS=3 hosts of three Debian releases (as root)
+	@$(TOOLS)/fleet.sh $(ARGS)
 
 changelog-check: ## are the changelog fragments well-formed?
 	@$(RUN) antsibull-changelog lint
