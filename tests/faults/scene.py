@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from playbooks.files.load import sample
 from tests.hosts import Host, open_host
 from tests.kernel.lab import Lab, run, throttled
 from tests.kernel.lab.load import PROGRAM
@@ -51,6 +52,8 @@ class Scene:
     def __init__(self, host: Host, folder: Path) -> None:
         self.host = host
         self.folder = folder
+        # More about the host, for the inventory.
+        self.variables: dict[str, Any] = {}
         self.stages = folder / "stages"
         self.stages.mkdir(parents=True)
         self._plays = itertools.count(1)
@@ -67,10 +70,7 @@ class Scene:
 
     def written(self) -> dict[str, int]:
         """Return how much each writer has finished by now."""
-        sample: dict[str, int] = json.loads(
-            run(*self._load_py("sample", "--progress", _PROGRESS, "--ready", "20")).stdout
-        )
-        return sample
+        return sample(self.host.outside(_PROGRESS), 20)
 
     def nothing_lost(self, sample: Mapping[str, int]) -> None:
         """Writers have gone on since ``sample``, and all that they wrote is there."""
@@ -126,7 +126,7 @@ class Scene:
     ) -> Iterator[Play]:
         """Run these tasks as root on the host."""
         images = [str(self.host.folder / f"{n}.img") for n, _path in enumerate(self.host.paths)]
-        variables = self.host.variables(stages=str(self.stages), images=images)
+        variables = self.host.variables(stages=str(self.stages), images=images, **self.variables)
         folder = self.folder / f"play-{next(self._plays)}"
         whole = {"hosts": "all", "tasks": list(tasks), **play}
         with playing(folder, {self.host.name: variables}, [whole], **(settings or {})) as running:
@@ -174,17 +174,33 @@ class Scene:
         for stage in stages:
             (self.stages / stage).touch()
 
+    def request_thaw(self, play: Play) -> tuple[float, dict[str, Any]]:
+        """Let a short play thaw; return how many seconds that took, and what came of it."""
+        self.let("frozen")
+        asked = float(play.wait("start", "Thaw")["at"])
+        seconds = self.thawed(30) - asked
+        result: dict[str, Any] = play.wait("ok", "Thaw")["result"]
+        return seconds, result
+
     # Looking
 
-    def guards(self) -> list[int]:
-        """Return the processes of guards on the host: of the machine, by pid."""
+    def frozen(self) -> bool:
+        """Whether all of the host is frozen."""
+        return set(self.host.states().values()) == {"frozen"}
+
+    def processes(self) -> list[int]:
+        """Return the processes on the host: of the machine, by pid."""
         own = os.readlink(f"/proc/{self.host.init}/ns/pid")
         found = []
         for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
             with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/{pid}/ns/pid") == own and ".pyz guard " in command(pid):
+                if os.readlink(f"/proc/{pid}/ns/pid") == own:
                     found.append(pid)
         return found
+
+    def guards(self) -> list[int]:
+        """Return the processes of guards on the host."""
+        return [pid for pid in self.processes() if ".pyz guard " in command(pid)]
 
     def guard(self) -> tuple[int, int, list[int]]:
         """Return the pid of the guard, that of its second process, and those of its children."""
