@@ -23,7 +23,7 @@ from .image import machine_key, suite_of
 from .qemu import DISKS, Qemu
 from .state import BOOT_SECONDS, connect, saved_state
 
-_RESTORE_SECONDS = 120.0
+_RESTORE_SECONDS = 300.0
 
 
 class Machine:
@@ -189,11 +189,12 @@ def open_machine(release: int | str = 12, folder: Path | None = None) -> Iterato
 
 
 def restore(machine: Machine) -> None:
-    """Restore a machine; when its saved state is of no use, from one that is made anew."""
+    """Restore a machine; when qemu does not take its saved state, from one that is made anew."""
     try:
         machine.restore()
     except MachineError:
-        machine.stop()
+        if machine.qemu.pid():
+            raise
         shutil.rmtree(saved_state(machine.suite))
         machine.restore()
 

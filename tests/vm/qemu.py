@@ -29,7 +29,8 @@ SAVED = "ready"
 """The name of the saved state in the disks."""
 
 # An emulated processor is slow enough; where it starved, a boot would take minutes.
-_PROGRAM = ("nice", "-n", "-10", "qemu-system-x86_64")
+_NICE = -15
+_PROGRAM = ("nice", "-n", str(_NICE), "qemu-system-x86_64")
 _KERNEL = (
     "root=/dev/vda rw console=ttyS0 panic=-1 net.ifnames=0 mitigations=off "
     "systemd.default_standard_output=journal"
@@ -59,6 +60,9 @@ class Qemu:
                 stderr=log,
                 start_new_session=True,
             )
+        # Where sessions share the processors, it is its session whose niceness counts.
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{process.pid}/autogroup").write_text(str(_NICE))
         # Nobody else needs to wait for it.
         threading.Thread(target=process.wait, daemon=True).start()
         (self.folder / "pid").write_text(str(process.pid))
@@ -67,7 +71,7 @@ class Qemu:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise MachineError(f"qemu did not start: {self.said()}")
             time.sleep(0.02)
-        self._note_ports()
+        self.note_ports()
 
     def arguments(self) -> Iterator[str]:
         """Its command line, but for what it starts from."""
@@ -99,7 +103,7 @@ class Qemu:
             return bool(self.execute("query-status"))
         return False
 
-    def _note_ports(self) -> None:
+    def note_ports(self) -> None:
         """Remember the ports that the kernel chose, so that they stay over a new start."""
         said = self.monitor("info usernet")
         for name, inside in (("ansible", 22), ("control", CONTROL_PORT)):

@@ -82,7 +82,7 @@ def _save(image: Path, folder: Path) -> None:
         qemu.start(load=False)
         control = connect(qemu, BOOT_SECONDS)
         try:
-            done = control.ask("run", 120, argv=["sh", "-c", _PREPARE], seconds=120, input=None)
+            done = control.ask("run", 600, argv=["sh", "-c", _PREPARE], seconds=600, input=None)
         finally:
             control.close()
         if done["rc"] != 0:
