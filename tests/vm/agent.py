@@ -53,6 +53,7 @@ class Agent:
     def __init__(self, reader: Any) -> None:
         self._reader = reader
         self._frozen: dict[str, int] = {}
+        self._timers: list[threading.Timer] = []
         self._answering = threading.Lock()
 
     def serve(self) -> None:
@@ -60,7 +61,7 @@ class Agent:
         self._say({"ready": True})
         for line in sys.stdin:
             threading.Thread(target=self._answer, args=(json.loads(line),), daemon=True).start()
-        self.thaw()
+        self._thaw_own()
         os._exit(0)
 
     def states(self) -> dict[str, str]:
@@ -115,19 +116,25 @@ class Agent:
     def freeze(self, path: str, seconds: float) -> None:
         """FIFREEZE; a thaw after so many seconds is arranged first."""
         fd = self._frozen.setdefault(path, os.open(path, os.O_RDONLY))
-        timer = threading.Timer(seconds, self.thaw)
+        timer = threading.Timer(seconds, self._thaw_own)
         timer.daemon = True
         timer.start()
+        self._timers.append(timer)
         fcntl.ioctl(fd, FIFREEZE, 0)
 
     def thaw(self) -> list[str]:
         """Thaw everything that is mounted, whoever froze it; the paths that were frozen."""
-        fds = dict(self._frozen)
+        thawed = self._thaw_own()
         for path in mountpoints():
-            if path not in fds:
-                fds[path] = os.open(path, os.O_RDONLY)
-        self._frozen.clear()
-        # The inner one of a stack comes last in the list of mounts, and is thawed last.
+            if self._thaw(os.open(path, os.O_RDONLY)):
+                thawed.append(path)
+        return thawed
+
+    def _thaw_own(self) -> list[str]:
+        """Thaw what was frozen by hand, and nothing later."""
+        while self._timers:
+            self._timers.pop().cancel()
+        fds, self._frozen = self._frozen, {}
         return [path for path, fd in fds.items() if self._thaw(fd)]
 
     @staticmethod

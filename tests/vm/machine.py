@@ -80,7 +80,7 @@ class Machine:
         return [path for path, state in self.states().items() if state == "frozen"]
 
     def freeze(self, path: str, seconds: float = 30) -> None:
-        """Freeze by hand; everything is thawed after ``seconds`` at most."""
+        """Freeze by hand; thawed after ``seconds`` at most, or when the connection ends."""
         self._ask("freeze", 60, path=path, seconds=seconds)
 
     def thaw(self) -> list[str]:

@@ -68,9 +68,16 @@ def test_all_frozen_and_still_reached(vm: Machine):
         vm.freeze(path)
     assert sorted(vm.frozen()) == ["/", "/data", "/srv/xfs"]
     assert vm.run("echo", "through") == "through\n"
-    # Also over a new connection.
+    # What was frozen by hand is thawed when the connection ends, and a new one gets through.
     vm.disconnect()
     wait_for(lambda: not vm.frozen(), 40)
+
+
+def test_frozen_by_others_and_reached_anew(vm: Machine):
+    vm.run("fsfreeze", "--freeze", "/")
+    vm.disconnect()
+    assert vm.frozen() == ["/"]
+    assert vm.thaw() == ["/"]
 
 
 def test_thawed_by_itself(vm: Machine):
