@@ -36,7 +36,7 @@ import sys, threading
 from pathlib import Path
 sys.path.insert(0, "/run")
 import load
-load.PER_SECOND = dict.fromkeys(load.WRITERS, int(sys.argv[1]))
+load.PER_SECOND = dict.fromkeys(load.WRITERS, float(sys.argv[1]))
 for path in sys.argv[2:]:
     folder = Path(path, load.FOLDER)
     folder.mkdir(exist_ok=True)
@@ -66,7 +66,7 @@ def frozen(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-def load(folder: Path, per_second: int) -> None:
+def load(folder: Path, per_second: float) -> None:
     """Start the writers of the demo in each host, each of which does so much a second.
 
     They end with their host, and need nothing of it but Python.
@@ -120,7 +120,7 @@ def _arguments() -> argparse.Namespace:
     command = add("frozen", "print what is frozen, as the kernel says")
     command.add_argument("--wait", type=float, help="fail if anything is, so many seconds later")
     command = add("load", "keep all of its filesystems busy")
-    command.add_argument("--per-second", type=int, default=20, help="for each writer, default: 20")
+    command.add_argument("--per-second", type=float, default=20, help="of each writer; default: 20")
     command = add("link", "take the link of a host up or down")
     command.add_argument("host")
     command.add_argument("state", choices=["up", "down"])

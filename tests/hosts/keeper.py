@@ -36,7 +36,7 @@ _HOST_SIZE = 256 * MIB
 # A host that is cut off has to be noticed, and before a deadline.
 _SSH = ("ConnectTimeout=10", "ServerAliveInterval=3", "ServerAliveCountMax=3")
 _BUILD_SECONDS = 1800.0
-_STOP_SECONDS = 120.0
+_STOP_SECONDS = 600.0
 _LOOK_SECONDS = 0.1
 
 
@@ -109,8 +109,16 @@ def stop(folder: Path) -> None:
     :raises LabError: something could not be taken down.
     """
     _end_keeper(folder)
-    # What a keeper that was killed has left; its lab cannot be told from others that crashed.
-    remove_crashed_labs(_LABS)
+    # What a keeper that was killed has left; its lab cannot be told from others that crashed. An
+    # attempt is given up after some seconds, which is too soon for many hosts on a busy machine.
+    deadline = time.monotonic() + _STOP_SECONDS
+    while True:
+        try:
+            remove_crashed_labs(_LABS)
+            break
+        except LabError:
+            if time.monotonic() > deadline:
+                raise
     shutil.rmtree(folder, ignore_errors=True)
 
 
