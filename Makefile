@@ -6,13 +6,13 @@ SHELL := /bin/bash
 TOOLS := tests/tools
 RUN := $(TOOLS)/run.sh
 # The parts of `make test`, in order.
-PARTS := format-check types unit kernel sanity lint molecule fleet
+PARTS := format-check types unit kernel torture sanity lint molecule fleet
 # make unit ARGS='-k order -x': more arguments for the tool behind a target
 ARGS ?=
 
-export QUIESCE_CACHE QUIESCE_FLEET_HOSTS QUIESCE_PYTHON MAKE
+export QUIESCE_CACHE QUIESCE_FLEET_HOSTS QUIESCE_PYTHON QUIESCE_TORTURE_SECONDS MAKE
 
-.PHONY: help demo test $(PARTS) test-fuzz format py38 changelog-check link setup clean
+.PHONY: help demo test $(PARTS) test-fuzz test-torture format py38 changelog-check link setup clean
 
 help: ## list the chores
 	@echo "make TARGET [ARGS='more arguments for the tool']"
@@ -21,7 +21,7 @@ help: ## list the chores
 demo: ## show clean snapshots of busy filesystems (as root; makes its own filesystems)
 	@$(RUN) --system ansible-playbook quiesce.storage.demo $(ARGS)
 
-test: ## everything that has to pass: format-check, types, unit, kernel, sanity, lint, molecule, fleet
+test: ## everything that has to pass: format-check, types, unit, kernel, torture, sanity, lint, molecule, fleet
 	@$(TOOLS)/chain.sh $(PARTS)
 
 format: ## format the Python code, and mend what ruff can mend by itself
@@ -47,6 +47,13 @@ test-fuzz: ## 10,000 examples for each property, the guard's real socket among t
 
 kernel: ## pytest tests/kernel: freezes real filesystems on loop devices (as root)
 	@$(TOOLS)/kernel.sh $(ARGS)
+
+torture: ## seven scenarios of file system developers, 30 s each (as root)
+	@$(TOOLS)/torture.sh $(ARGS)
+
+test-torture: export QUIESCE_TORTURE_SECONDS = 300
+test-torture: ## the same, 5 minutes each
+	@$(TOOLS)/torture.sh $(ARGS)
 
 sanity: ## ansible-test sanity, with every Python found here
 	@$(TOOLS)/sanity.sh $(ARGS)
