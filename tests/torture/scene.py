@@ -22,6 +22,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._superblock import
 
 from tests.kernel import modules
 from tests.kernel.lab import FSTYPES, Filesystem, Lab, run
+from tests.kernel.lab.loops import is_claimed
 from tests.kernel.processes import of_lease, wait_for
 
 SECONDS = float(os.environ.get("QUIESCE_TORTURE_SECONDS", "30"))
@@ -72,7 +73,11 @@ class Scene:
 
     def running(self) -> bool:
         """Whether there is time left."""
-        return time.monotonic() < self._end
+        return self.overtime() < 0
+
+    def overtime(self) -> float:
+        """Seconds since the time was over; below 0 while there is some left."""
+        return time.monotonic() - self._end
 
     def lease(self, name: str) -> str:
         """A lease's name that no other run has, remembered for the end."""
@@ -166,15 +171,23 @@ class Scene:
         :param log_replay: it was shut down; mount it once before, as its checker wants it.
         """
         if log_replay:
-            self.filesystem.unmount()
+            self.unmount()
             self.filesystem.mount()
-        self.filesystem.unmount()
+        self.unmount()
         try:
             done = run(*_FSCK[self.filesystem.fstype], self.filesystem.device, check=False)
             assert done.returncode == 0, f"rc {done.returncode}: {done.stdout}{done.stderr}"
             self.counts["checks"] += 1
         finally:
             self.filesystem.mount()
+
+    def unmount(self) -> None:
+        """Unmount it, and wait until the kernel has let go of it.
+
+        A new mount namespace of anybody's begins with a copy of the mount, and holds it a while.
+        """
+        self.filesystem.unmount()
+        wait_for(lambda: not is_claimed(self.filesystem.device), PATIENCE)
 
     def report(self, **at_least: int) -> None:
         """Say what was done; AssertionError if it was too little to mean anything."""

@@ -38,7 +38,7 @@ def test_first_reads_after_a_mount(lab: Lab, fstype: str) -> None:
         wanted = look(folder)["sum"]
         slowest = 0.0
         for number in play.rounds(at_least=2):
-            play.filesystem.unmount()
+            play.unmount()
             play.filesystem.options = play.random.choice(list(ATIMES.values()))
             play.filesystem.mount()
             answer = frozen_look(play, folder if number % 2 else second)

@@ -4,8 +4,8 @@
 """A thin pool that runs full: the storage below refuses writes while it freezes, or is frozen.
 
 The idea of xfstests' generic/459, with a sparse image on a small filesystem for a pool. Whatever
-the filesystem makes of it (an error, a shutdown, trying again for ever), the freeze comes to an end and
-says which; as soon as there is room again nothing is frozen; and what fsync had called safe is.
+the filesystem makes of it (an error, a shutdown, trying again for ever), the freeze comes to an end
+and says which; as soon as there is room again nothing is frozen; and what fsync called safe is.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def recover(play: Scene) -> None:
     if done.returncode == 0:
         return
     play.counts["shutdowns"] += 1
-    play.filesystem.unmount()
+    play.unmount()
     if play.filesystem.fstype == "ext4":
         repaired = run("e2fsck", "-fy", play.filesystem.device, check=False, timeout=PATIENCE)
         assert repaired.returncode in (0, 1), repaired.stdout
