@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from playbooks.files.load import sample
+from playbooks.files.load import sample, verify
 from tests.hosts import Host, open_host
 from tests.kernel.lab import Lab, run, throttled
 from tests.kernel.lab.load import PROGRAM
@@ -76,8 +76,14 @@ class Scene:
         """Writers have gone on since ``sample``, and all that they wrote is there."""
         wait_for(lambda: all(self.written()[each] > sample[each] for each in sample), 10)
         self.stop_writing()
-        argv = ("verify", "--snapshot-mount", DATA, "--progress", json.dumps(self.written()))
-        verdict = json.loads(run(*self._load_py(*argv)).stdout)
+        self.kept(self.written())
+
+    def kept(self, sample: Mapping[str, int], mountpoint: Path | None = None) -> None:
+        """All that had been written at ``sample`` is there.
+
+        :param mountpoint: of a clone of DATA; DATA itself when not given.
+        """
+        verdict = verify(mountpoint or self.host.outside(DATA), dict(sample))
         assert verdict["lost"] == 0, verdict
 
     def stop_writing(self) -> None:
@@ -93,11 +99,15 @@ class Scene:
     @contextmanager
     def slow(self, dirty_mib: int = 12, rate_mib: int = 4) -> Iterator[None]:
         """Hold the storage of DATA to a rate, with that much left to be written to it."""
-        number = self.host.outside(DATA).stat().st_dev
-        name = os.path.realpath(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
-        with throttled(f"/dev/{os.path.basename(name)}", rate_mib << 20):
+        with throttled(self.device(), rate_mib << 20):
             self.host.outside(f"{DATA}/dirty").write_bytes(os.urandom(dirty_mib << 20))
             yield
+
+    def device(self) -> str:
+        """Return the block device that DATA is on."""
+        number = self.host.outside(DATA).stat().st_dev
+        name = os.path.realpath(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+        return f"/dev/{os.path.basename(name)}"
 
     # Plays
 
@@ -157,10 +167,12 @@ class Scene:
 
     @contextmanager
     def break_glass(self, *paths: str) -> Iterator[Play]:
-        """Run the playbook ``quiesce.storage.thaw`` for these paths of the host."""
+        """Run the playbook ``quiesce.storage.thaw`` for these paths of the host, or for all."""
         folder = self.folder / f"play-{next(self._plays)}"
         folder.mkdir()
-        named = {"thaw_hosts": self.host.name, "thaw_paths": paths, **self.host.variables()}
+        named = {"thaw_hosts": self.host.name, **self.host.variables()}
+        if paths:
+            named["thaw_paths"] = paths
         argv = ["-i", f"{self.host.name},", "quiesce.storage.thaw", "-e", json.dumps(named)]
         play = Play(folder, argv, {})
         try:
@@ -202,6 +214,10 @@ class Scene:
         """Return the processes of guards on the host."""
         return [pid for pid in self.processes() if ".pyz guard " in command(pid)]
 
+    def guards_of(self, lease: str) -> list[int]:
+        """Return the processes that hold this lease."""
+        return [pid for pid in self.guards() if command(pid).endswith(f" {lease}")]
+
     def guard(self) -> tuple[int, int, list[int]]:
         """Return the pid of the guard, that of its second process, and those of its children."""
         pids = self.guards()
@@ -240,9 +256,12 @@ class Scene:
 
 
 @contextmanager
-def scene(lab: Lab, folder: Path) -> Iterator[Scene]:
-    """Start a host, and thaw and stop it at the end of the block."""
-    with open_host(lab, separate=[DATA]) as host:
+def scene(lab: Lab, folder: Path, fstype: str = "ext4") -> Iterator[Scene]:
+    """Start a host, and thaw and stop it at the end of the block.
+
+    :param fstype: of DATA: ``ext4`` or ``xfs``.
+    """
+    with open_host(lab, separate=[DATA], fstypes={DATA: fstype}) as host:
         set_up = Scene(host, folder)
         host.arm_thaw(90)
         try:

@@ -155,9 +155,8 @@ def test_killed_while_thawing(stage: Scene, table: Table, who: str, turn: int):
 # --- All killed, and nobody is left to thaw --------------------------------------------------
 
 
-def left_frozen(stage: Scene, play: Play) -> float:
-    """Kill the controller, find all frozen past the deadline, and thaw by the playbook."""
-    play.kill()
+def left_frozen(stage: Scene) -> float:
+    """Find all frozen past the deadline, and thaw by the playbook; return how long that took."""
     wait_for(lambda: time.time() > max(stage.deadlines()) + LATE, 30)
     assert stage.frozen()
     began = time.monotonic()
@@ -180,7 +179,7 @@ def test_all_killed_while_freezing(stage: Scene, table: Table):
             play.kill()
             kill_together(stage.guards())
             stage.wait_until("frozen")
-        seconds = left_frozen(stage, play)
+        seconds = left_frozen(stage)
     stage.no_guard_left()
     stage.nothing_lost(sample)
     table.note("guard", "all killed while freezing", BREAK_GLASS, seconds, "the playbook's start")
@@ -190,8 +189,9 @@ def test_all_killed_while_frozen(stage: Scene, table: Table):
     with stage.short() as play:
         play.wait("start", "Be frozen")
         sample = stage.written()
+        play.kill()
         kill_together(stage.guards())
-        seconds = left_frozen(stage, play)
+        seconds = left_frozen(stage)
     stage.no_guard_left()
     stage.nothing_lost(sample)
     table.note("guard", "all killed while frozen", BREAK_GLASS, seconds, "the playbook's start")
@@ -255,6 +255,7 @@ def test_guard_stopped_while_freezing(stage: Scene, table: Table):
             assert released(stage) < SOON
         finally:
             os.kill(guard, signal.SIGCONT)
+        stage.let("frozen")
         assert "deadline" in play.wait("failed", "Freeze")["result"]["msg"]
         assert play.finish() == 2
     stage.no_guard_left()
