@@ -6,13 +6,15 @@ SHELL := /bin/bash
 TOOLS := tests/tools
 RUN := $(TOOLS)/run.sh
 # The parts of `make test`, in order.
-PARTS := format-check types unit kernel torture sanity lint molecule fleet
+PARTS := format-check types unit kernel torture sanity lint molecule fleet vm
+# Of Debian, for `make test-vm`; QUIESCE_VM_RELEASES names others.
+RELEASES := 11,12,13
 # make unit ARGS='-k order -x': more arguments for the tool behind a target
 ARGS ?=
 
-export QUIESCE_CACHE QUIESCE_FLEET_HOSTS QUIESCE_PYTHON QUIESCE_TORTURE_SECONDS MAKE
+export QUIESCE_CACHE QUIESCE_FLEET_HOSTS QUIESCE_PYTHON QUIESCE_TORTURE_SECONDS QUIESCE_VM_RELEASES MAKE
 
-.PHONY: help demo test $(PARTS) test-fuzz test-torture format py38 changelog-check link setup clean
+.PHONY: help demo test $(PARTS) test-fuzz test-torture test-vm format py38 changelog-check link setup clean
 
 help: ## list the chores
 	@echo "make TARGET [ARGS='more arguments for the tool']"
@@ -21,7 +23,7 @@ help: ## list the chores
 demo: ## show clean snapshots of busy filesystems (as root; makes its own filesystems)
 	@$(RUN) --system ansible-playbook quiesce.storage.demo $(ARGS)
 
-test: ## everything that has to pass: format-check, types, unit, kernel, torture, sanity, lint, molecule, fleet
+test: ## everything that has to pass: format-check, types, unit, kernel, torture, sanity, lint, molecule, fleet, vm
 	@$(TOOLS)/chain.sh $(PARTS)
 
 format: ## format the Python code, and mend what ruff can mend by itself
@@ -66,6 +68,14 @@ molecule: ## the molecule scenario: playbooks run twice on test hosts (as root)
 
 fleet: ## the scenario for fleets, on QUIESCE_FLEET_HOSTS=3 hosts of three Debian releases (as root)
 	@$(TOOLS)/fleet.sh $(ARGS)
+
+vm: ## the scenario on a virtual machine: Debian 12 with its own kernel and systemd (as root)
+	@$(TOOLS)/vm.sh $(ARGS)
+
+test-vm: export QUIESCE_VM_RELEASES := $(or $(QUIESCE_VM_RELEASES),$(RELEASES))
+test-vm: ## the same on Debian 11, 12 and 13, and the faults that need a machine (as root; an hour)
+	@$(TOOLS)/vm.sh
+	@$(RUN) pytest tests/vm $(ARGS)
 
 changelog-check: ## are the changelog fragments well-formed?
 	@$(RUN) antsibull-changelog lint

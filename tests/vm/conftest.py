@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.vm import Machine, open_machine
+from tests.vm.scene import Scene
 
-_RELEASES = [int(word) for word in os.environ.get("QUIESCE_VM_RELEASES", "12").split(",")]
+_RELEASES = [int(word) for word in (os.environ.get("QUIESCE_VM_RELEASES") or "12").split(",")]
 
 
 @pytest.fixture(scope="session", params=_RELEASES, ids=[f"debian{n}" for n in _RELEASES])
@@ -27,3 +29,11 @@ def vm(machine: Machine) -> Machine:
     """Give a machine that is as if it had just booted."""
     machine.restore()
     return machine
+
+
+@pytest.fixture
+def scene(vm: Machine, tmp_path: Path) -> Scene:
+    """Give a machine whose /data is being written to."""
+    made = Scene(vm, tmp_path / "scene")
+    made.write()
+    return made

@@ -112,6 +112,13 @@ class Machine:
         """The network is back."""
         self.qemu.set_link(True)
 
+    def image(self, serial: str) -> Path:
+        """A raw image of a disk of a machine that is off; removed with the machine."""
+        raw = self.folder / f"{serial}.raw"
+        disk = self.folder / f"{serial}.qcow2"
+        run("qemu-img", "convert", "-O", "raw", disk, raw, timeout=300)
+        return raw
+
     def reset(self) -> None:
         """Press the reset button, and wait until it has booted again."""
         self.execute("system_reset")

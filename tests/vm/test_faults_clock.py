@@ -1,0 +1,43 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The clock is set while filesystems are frozen. A deadline is not moved by that."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from .scene import DATA, PATHS, PLAY_SECONDS, Scene
+
+jumps = pytest.mark.parametrize("jump", ["+1 hour", "-1 hour", "-10 days"])
+
+
+@jumps
+def test_the_deadline_stays(scene: Scene, jump: str):
+    sample = scene.written()
+    with scene.frozen(timeout=15) as play:
+        # The host's clock and the machine's run equally fast; nobody has set the former.
+        frozen_at = play.wait("start", "Be frozen")["at"]
+        scene.vm.run("date", "--set", jump)
+        assert sorted(scene.vm.frozen()) == sorted(PATHS)
+        scene.vm.thawed_after(seconds=60)
+        held_for = time.monotonic() - frozen_at
+        result = scene.thaw(play)
+    # What the play was told arrived some time after the freeze.
+    assert held_for < 15 + 2
+    assert result["frozen_seconds"] == pytest.approx(15, abs=2)
+    assert (result["held"], result["thawed_by"]) == (False, "deadline")
+    scene.nothing_lost(sample)
+
+
+@jumps
+def test_the_proof_stays(scene: Scene, jump: str):
+    with scene.frozen(path=[DATA]) as play:
+        scene.vm.run("date", "--set", jump)
+        result = scene.thaw(play)
+        assert play.finish(PLAY_SECONDS) == 0
+    assert (result["held"], result["thawed_by"]) == (True, "request")
+    assert 0 < result["frozen_seconds"] < 120
+    assert scene.vm.frozen() == []
