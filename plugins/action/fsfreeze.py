@@ -4,14 +4,20 @@
 
 from __future__ import annotations
 
+import re
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ansible.errors import AnsibleConnectionFailure
-from ansible_collections.quiesce.storage.plugins.plugin_utils import _last_resort
+from ansible_collections.quiesce.storage.plugins.plugin_utils import _direct
 from ansible_collections.quiesce.storage.plugins.plugin_utils._obstacles import look, obstacles
 from ansible_collections.quiesce.storage.plugins.plugin_utils._quiet import QuietAction
 
+_Answer = TypeVar("_Answer")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_SIMPLE = ({"path", "state", "lease"}, {"paths", "state", "lease"})
+_DISCOVERED = "discovered_interpreter_python"
 # A connection that is down for a moment must not cost the host the rest of its deadline.
 _THAW_RETRIES_SECONDS = 15
 _PAUSE_SECONDS = 1
@@ -30,15 +36,17 @@ class ActionModule(QuietAction):
 
     def _ask(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         thawing = self._task.args.get("state") == "thawed" and not self._task.check_mode
-        answer = self._ask_again(task_vars) if thawing else super()._ask(task_vars)
+        lease = str(self._task.args.get("lease") or "")
+        if not thawing:
+            return super()._ask(task_vars)
+        answer = self._again(lambda: self._ask_guard(lease, task_vars)) if lease else None
+        answer = answer or self._again(lambda: super(ActionModule, self)._ask(task_vars))
         # What a module that ran does not have in its answer.
         said = answer.get("module_stderr")
-        if said is None or not thawing:
+        if said is None:
             return answer
-        lease = str(self._task.args.get("lease") or "")
-        thawed = _last_resort.thaw(
-            self._execute_as_root, str(self._used_interpreter), lease, self._paths()
-        )
+        interpreter = str(self._used_interpreter).removeprefix("#!")
+        thawed = _direct.thaw(self._execute_as_root, interpreter, lease, self._paths())
         if thawed is None:
             return answer
         self._display.warning(
@@ -47,12 +55,24 @@ class ActionModule(QuietAction):
         )
         return thawed
 
-    def _ask_again(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+    def _ask_guard(self, lease: str, task_vars: dict[str, Any]) -> dict[str, Any] | None:
+        """Thaw without a module, if that is all there is to it."""
+        python = str(task_vars.get("ansible_python_interpreter") or "")
+        if not python.startswith("/"):
+            python = (task_vars.get("ansible_facts") or {}).get(_DISCOVERED) or ""
+        # What only the module does: tell a difference, and judge its options.
+        simple = set(self._task.args) in _SIMPLE and _NAME.match(lease) and not self._task.diff
+        # The interpreter of a host that the task is delegated to is not known here.
+        if not python or not simple or self._task.delegate_to:
+            return None
+        return _direct.release(self._execute_as_root, python, lease, self._paths())
+
+    def _again(self, ask: Callable[[], _Answer]) -> _Answer:
         """Ask, and while the host cannot be reached try again, for a while."""
         give_up = time.monotonic() + _THAW_RETRIES_SECONDS
         while True:
             try:
-                return super()._ask(task_vars)
+                return ask()
             except AnsibleConnectionFailure:
                 if time.monotonic() > give_up:
                     raise

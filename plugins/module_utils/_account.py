@@ -53,15 +53,14 @@ class Account:
         self._lease.update(timeout=timeout, deadline=iso(header.deadline))
 
     def note(self, phase: str) -> None:
-        """Write the record."""
+        """Write the record; ``OSError`` where there is no room for it."""
         record = {
             "lease": self._lease,
             "phase": phase,
             "filesystems": [{key: each[key] for key in _SHOWN} for each in self._sets],
             "ended": None,
         }
-        with contextlib.suppress(OSError):
-            _lease.write(self._name, record)
+        _lease.write(self._name, record)
 
     def held(self) -> bool:
         """Whether the whole set has been frozen without a break until now, or until our thaw."""
@@ -79,7 +78,7 @@ class Account:
             "frozen_seconds": self._board.frozen_seconds(),
             "filesystems": [
                 {
-                    "device": each["device"],
+                    **{key: each[key] for key in _SHOWN},
                     "flush_seconds": row.flush_seconds,
                     "freeze_seconds": row.done - row.started if row.done else None,
                     "broken": iso(row.broken),

@@ -12,6 +12,7 @@ import os
 import socket
 import stat
 import struct
+from typing import Container, Iterator
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._children import fork
@@ -64,6 +65,30 @@ def reach(path: str) -> Place:
         )
     fd = struct.unpack("=i", ancillary[0][2][:4])[0]
     return Place(path, fd, True, parse(data)[0]._replace(mountpoint=""))
+
+
+def lost(mounted: Container[str]) -> Iterator[Place]:
+    """Filesystems that live on a block device and are none of those ``mounted`` (``MAJ:MIN``).
+
+    Unmounted while frozen, or mounted where only others see it. The path of each is its device.
+    """
+    for name in sorted(os.listdir("/sys/class/block")):
+        path = "/dev/" + name.replace("!", "/")
+        try:
+            with open("/sys/class/block/%s/dev" % name) as stream:
+                number = stream.read().strip()
+            with open("/sys/class/block/%s/size" % name) as stream:
+                empty = stream.read().strip() == "0"
+            if empty or number in mounted or not is_block_device(path) or not in_use(path):
+                continue
+            place = reach(path)
+        except (OSError, QuiesceError):
+            # Not a filesystem's, but a volume manager's, or gone in the meantime.
+            continue
+        if place.mount.device in mounted:
+            os.close(place.fd)
+        else:
+            yield place
 
 
 def _mount_and_send(path: str, connection: socket.socket) -> None:

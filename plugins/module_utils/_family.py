@@ -40,19 +40,26 @@ class Family:
         self.start_second()
 
     def start_second(self) -> None:
-        """Start the second process, or another one in its place."""
+        """Start the second process, or another in its place; ``OSError`` without room for it."""
         if self.second >= 0:
             os.close(self.second)
         self.second, write = os.pipe()
-        fork(
-            lambda: _second.watch(
-                self._board, self._members, self._alive_read, self.report, self._lease, self._lock
-            ),
-            [member.fd for member in self._members]
-            + [self._alive_read, self.report, self._lock, write],
-            session=True,
-        )
-        os.close(write)
+        try:
+            fork(
+                lambda: _second.watch(
+                    self._board,
+                    self._members,
+                    self._alive_read,
+                    self.report,
+                    self._lease,
+                    self._lock,
+                ),
+                [member.fd for member in self._members]
+                + [self._alive_read, self.report, self._lock, write],
+                session=True,
+            )
+        finally:
+            os.close(write)
 
     def start_children(self, sleep: bool, flush_timeout: float) -> None:
         """Start the witnesses, unless nothing may ``sleep`` here, and the freezer."""

@@ -346,6 +346,7 @@ _REASONS = {
     "terminated": "the guard was told to end (SIGTERM) while it froze %(which)s",
     "broken": "%(which)s was thawed by somebody else while the rest of the set was being frozen",
     "thawed": "a thaw was asked for while %(which)s was being frozen",
+    "no_room": "the guard cannot keep its record under /run/quiesce, which is full or read-only",
     "lost": "the guard was killed while it froze %(which)s",
 }
 

@@ -11,8 +11,11 @@ that only root can reach.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
 import os
+import posixpath
 import select
 import signal
 import socket
@@ -57,6 +60,8 @@ class Guard:
         self._since = now()
         self._freezer_gone = False
         self._retry = 0.0
+        self._second_missing = False
+        self._second_retry = 0.0
         self._sets: list[dict[str, Any]] = request["filesystems"]
         self._board = Board(len(fds))
         self._members = [
@@ -87,7 +92,12 @@ class Guard:
         self._watch_signals()
         self._listen()
         self._add(client)
-        self._note()
+        try:
+            self._account.note(self._phase)
+        except OSError:
+            # Without a record nobody would find the lease.
+            self._account.conclude("request")
+            raise
 
     # Starting
 
@@ -137,10 +147,10 @@ class Guard:
         limit = self._request["freeze_timeout"]
         if self._phase == HOLDING:
             self._look()
-        if (
-            self._phase == FLUSHING
-            and moment > self._since + self._request["flush_timeout"] + limit
-        ):
+        if self._second_missing and self._phase != ENDED and moment >= self._second_retry:
+            self._replace_second()
+        flush_limit = self._request["flush_timeout"] + limit
+        if self._phase == FLUSHING and moment > self._since + flush_limit:
             self._fail({"reason": "flush_timeout"})
         elif self._phase == FREEZING and moment > self._since + limit:
             self._fail({"reason": "freeze_timeout", "row": self._stuck()})
@@ -206,9 +216,15 @@ class Guard:
 
     def _second_lost(self) -> None:
         self._unregister(self._family.second)
-        if self._phase != ENDED:
+        self._second_missing = True
+
+    def _replace_second(self) -> None:
+        """Start another second process, or try again where the host has no room for it."""
+        self._second_retry = now() + _TICK_SECONDS
+        with contextlib.suppress(OSError):
             self._family.start_second()
             self._register(self._family.second, self._second_lost)
+            self._second_missing = False
 
     def _bell_rung(self) -> None:
         """A witness woke; the look that follows every event says which."""
@@ -256,6 +272,8 @@ class Guard:
             return {"ok": True, **self._status()}
         if operation == "renew" and isinstance(request.get("timeout"), int):
             return self._renew(request["timeout"])
+        if operation == "release" and isinstance(request.get("paths"), list):
+            return self._release(request["paths"])
         devices = request.get("devices") if operation == "thaw" else 0
         if devices is None or isinstance(devices, list):
             return self._thaw_for(devices)
@@ -263,12 +281,21 @@ class Guard:
 
     def _renew(self, timeout: int) -> dict[str, Any]:
         self._look()
-        possible = self._phase == HOLDING and 0 <= timeout <= _MAX_TIMEOUT
-        if not possible or not self._account.held():
+        possible = self._phase == HOLDING and self._account.held()
+        if not possible or not 0 <= timeout <= _MAX_TIMEOUT:
             return {"ok": False, **self._status()}
         self._account.arm(timeout)
         self._note()
         return {"ok": True, **self._status()}
+
+    def _release(self, paths: Sequence[Any]) -> dict[str, Any]:
+        """Thaw all of the lease, if these paths are all of it and it is unbroken; else nothing."""
+        self._look()
+        named = {posixpath.normpath(path) for path in paths if isinstance(path, str)}
+        whole = {posixpath.normpath(each["path"]) for each in self._sets}
+        if self._phase != HOLDING or named != whole or not self._account.held():
+            return {"ok": False, **self._status()}
+        return self._thaw_for(None)
 
     def _thaw_for(self, devices: Sequence[str] | None) -> dict[str, Any]:
         """Thaw all of the lease, or those of these devices."""
@@ -337,7 +364,8 @@ class Guard:
         return self._account.status(self._phase)
 
     def _note(self) -> None:
-        self._account.note(self._phase)
+        with contextlib.suppress(OSError):
+            self._account.note(self._phase)
 
     def _register(self, fd: int, handler: Callable[[], None]) -> None:
         self._handlers[fd] = handler
@@ -365,5 +393,7 @@ def main(rendezvous: str) -> None:
         Guard(line, request, fds, lock).run()
     except Exception as error:
         # The second process thaws as soon as we are gone; this is for the one who asked.
-        line.send({"event": "failed", "failure": {"reason": "crashed", "error": repr(error)}})
+        full = getattr(error, "errno", 0) in (errno.ENOSPC, errno.EROFS)
+        failure = {"reason": "no_room" if full else "crashed", "error": repr(error)}
+        line.send({"event": "failed", "failure": failure})
         raise

@@ -42,14 +42,21 @@ class Held(NamedTuple):
         """Name, times and guard, as modules return them."""
         return dict((self.status or self.record)["lease"])
 
+    @property
+    def guard(self) -> str:
+        """``alive``, ``silent`` where it does not answer, as when it is stopped, or ``dead``."""
+        if not self.guarded:
+            return "dead"
+        return "alive" if self.status is not None else "silent"
+
     def sentence(self) -> str:
         """Who holds it, for people."""
         facts = self.facts()
         until = facts.get("deadline") or "it is thawed (it has no deadline)"
         state = "guard pid %s" % facts.get("guard_pid")
-        if not self.guarded:
+        if self.guard == "dead":
             state = "its guard is dead"
-        elif self.status is None:
+        elif self.guard == "silent":
             state += ", which does not answer"
         return "lease %r (%s, until %s)" % (self.name, state, until)
 

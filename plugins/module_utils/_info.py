@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any, Sequence
 
+from ansible_collections.quiesce.storage.plugins.module_utils import _device
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
 from ansible_collections.quiesce.storage.plugins.module_utils._filesystems import (
     resolve,
@@ -42,13 +43,32 @@ class Info:
         """The filesystems of these paths; ``QuiesceError`` for a path that does not do."""
         return [self._facts(each.path, each.mount, each) for each in resolve(paths)]
 
-    def all(self) -> list[dict[str, Any]]:
-        """Every mounted filesystem with a block device behind it."""
+    def all(self, unmounted: bool) -> list[dict[str, Any]]:
+        """Every mounted filesystem with a block device behind it, and if so asked, those that live
+        on a block device and are mounted nowhere that this process sees."""
         seen: dict[str, Mount] = {}
         for mount in self._table.mounts:
             if mount.device not in seen and has_block_device(mount):
                 seen[mount.device] = mount
-        return [self._facts(mount.mountpoint, mount, self._open(mount)) for mount in seen.values()]
+        found = [self._facts(mount.mountpoint, mount, self._open(mount)) for mount in seen.values()]
+        if unmounted:
+            for place in _device.lost(set(seen)):
+                found.append(self._facts(place.path, place.mount, place))
+        return found
+
+    def leases(self) -> list[dict[str, Any]]:
+        """Every lease of this host that has not ended, and what it was taken of."""
+        return [
+            {
+                **held.facts(),
+                "guard": held.guard,
+                "filesystems": [
+                    {key: each[key] for key in ("path", "mountpoint", "source", "fstype", "device")}
+                    for each in held.record["filesystems"]
+                ],
+            }
+            for held in self._leases
+        ]
 
     def _open(self, mount: Mount) -> Place | None:
         """A descriptor of the filesystem, by whichever of its mountpoints is not covered."""
@@ -68,7 +88,11 @@ class Info:
             state, evidence = self._states.of(place.fd, place.directory, mount.device)
             supported = unsupported(mount, place.fd, self._states.reader) is None
             os.close(place.fd)
-        held = [lease.facts() for lease in self._leases if lease.holds(mount.device)]
+        held = [
+            {**lease.facts(), "guard": lease.guard}
+            for lease in self._leases
+            if lease.holds(mount.device)
+        ]
         return {
             "path": path,
             "mountpoints": [each.mountpoint for each in self._table.of_device(mount.device)],

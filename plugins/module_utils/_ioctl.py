@@ -21,6 +21,7 @@ FITHAW = 0xC0045878
 # The numbers of the mount system calls are the same on every architecture (Linux 5.2).
 _SYS_FSCONFIG = 431
 _SYS_FSPICK = 433
+_AT_FDCWD, _EXCHANGE = -100, 2
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _FSPICK_CLOEXEC = 1
 _FSPICK_EMPTY_PATH = 8
@@ -84,6 +85,14 @@ def mount_tmpfs(path: str, options: str) -> None:
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     if _libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", flags, options.encode()) != 0:
         _raise_errno()
+
+
+def exchange(path: str, other: str) -> None:
+    """Let two files swap their names at one instant; where that is unknown, replace ``other``."""
+    renameat2 = getattr(_libc, "renameat2", None)
+    names = (os.fsencode(path), os.fsencode(other))
+    if not renameat2 or renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _EXCHANGE) != 0:
+        os.rename(path, other)
 
 
 def _raise_errno() -> None:

@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
-from ansible_collections.quiesce.storage.plugins.module_utils._ioctl import mount_tmpfs
+from ansible_collections.quiesce.storage.plugins.module_utils._ioctl import exchange, mount_tmpfs
 from ansible_collections.quiesce.storage.plugins.module_utils._mounts import locate
 
 RUN = "/run/quiesce"
@@ -32,6 +32,8 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 # How an ended lease is remembered: long enough for a play that comes back to ask.
 _REMEMBER_SECONDS = 86400
 _RECORD_BYTES = 8 << 20
+# What a later record of a lease may have more than the first.
+_ROOM_BYTES = 1024
 _MEMBER = ("path", "mountpoint", "source", "fstype", "device", "method")
 _ENDED = ("held", "thawed_by", "frozen_seconds", "reported")
 # Whoever asks whether a guard lives holds the lock for a moment.
@@ -125,12 +127,27 @@ def guarded(name: str) -> bool:
 
 
 def write(name: str, record: dict[str, Any]) -> None:
-    """Replace the record of a lease, whole or not at all."""
+    """Replace the record of a lease, whole or not at all.
+
+    The first time, room is taken for all later ones as well: how a lease ended has to be said
+    even when /run has filled up meanwhile.
+    """
     path = os.path.join(folder(name), "record")
-    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w", encoding="ascii") as stream:
-        json.dump(record, stream)
-    os.rename(path + ".new", path)
+    spare = path + ".new"
+    content = json.dumps(record).encode("ascii")
+    fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        size = max(os.fstat(fd).st_size, len(content) + _ROOM_BYTES)
+        os.posix_fallocate(fd, 0, size)
+        os.pwrite(fd, content.ljust(size), 0)
+    finally:
+        os.close(fd)
+    if os.path.exists(path):
+        exchange(spare, path)
+        return
+    os.rename(spare, path)
+    with open(spare, "wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, size)
 
 
 def conclude(name: str, held: bool, thawed_by: str, frozen_seconds: float | None) -> None:

@@ -10,6 +10,7 @@ import ctypes
 import os
 import resource
 
+_M_ARENA_MAX = -8
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 
 
@@ -18,7 +19,11 @@ def harden() -> None:
 
     Each of these is refused in some containers; the guard works without.
     """
-    ctypes.CDLL(None).mlockall(_MCL_CURRENT | _MCL_FUTURE)
+    libc = ctypes.CDLL(None)
+    with contextlib.suppress(AttributeError):
+        # Else each thread gets memory of its own to allocate from, and all of it is locked.
+        libc.mallopt(_M_ARENA_MAX, 1)
+    libc.mlockall(_MCL_CURRENT | _MCL_FUTURE)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as stream:
         stream.write("-1000")
     with contextlib.suppress(OSError):

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import threading
-from typing import Sequence
+from typing import Callable, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _ioctl
 from ansible_collections.quiesce.storage.plugins.module_utils._board import Board
@@ -19,34 +21,79 @@ from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 _PATIENCE_SECONDS = 0.1
 
 
+# All that a worker does is one ioctl; its stack is locked in memory.
+_STACK_BYTES = 128 << 10
+
+
+class _Worker:
+    """A thread that does one thing whenever it is asked to.
+
+    It is there before it is needed: a host on which a freeze blocks everything may come to have
+    no room for another thread.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._ended = False
+        self._asked = threading.Semaphore(0)
+        self._idle = threading.Event()
+        self._idle.set()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def ask(self) -> None:
+        """Have it begin, unless it is at it."""
+        if self._idle.is_set():
+            self._idle.clear()
+            self._asked.release()
+
+    def end(self) -> None:
+        """Have the thread end, once it is done."""
+        self._ended = True
+        self._asked.release()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it is done, for that long at most."""
+        self._idle.wait(seconds)
+
+    def _run(self) -> None:
+        while self._asked.acquire() and not self._ended:
+            # Whatever went wrong, it has to be there for the next attempt.
+            with contextlib.suppress(Exception):
+                self._work()
+            self._idle.set()
+
+
 class Thawer:
     """Thaws members of a set; safe to call again while an earlier call is stuck."""
 
     def __init__(self, board: Board, members: Sequence[Member]) -> None:
+        """Start a thread for each; ``RuntimeError`` where the host has no room for them."""
         self._board = board
         self._members = members
-        self._under_way: dict[int, threading.Thread] = {}
         self.errors: dict[int, str] = {}
+        threading.stack_size(_STACK_BYTES)
+        self._workers = [
+            _Worker(functools.partial(self._thaw, number)) for number in range(len(members))
+        ]
 
     def thaw(self, numbers: Sequence[int]) -> None:
         """Thaw these rows of the board, and mark those that are ``released``."""
         for level in sorted({self._members[number].level for number in numbers}, reverse=True):
-            threads = []
-            for number in numbers:
-                member = self._members[number]
-                if member.level == level and not self._board.rows[number].released:
-                    threads.append(self._start(number))
+            chosen = [
+                self._workers[number]
+                for number in numbers
+                if self._members[number].level == level and not self._board.rows[number].released
+            ]
+            for worker in chosen:
+                worker.ask()
             end = now() + _PATIENCE_SECONDS
-            for thread in threads:
-                thread.join(max(0.0, end - now()))
+            for worker in chosen:
+                worker.wait(max(0.0, end - now()))
 
-    def _start(self, number: int) -> threading.Thread:
-        thread = self._under_way.get(number)
-        if thread is None or not thread.is_alive():
-            thread = threading.Thread(target=self._thaw, args=(number,), daemon=True)
-            self._under_way[number] = thread
-            thread.start()
-        return thread
+    def close(self) -> None:
+        """Have the threads end. A guard ends with all of them."""
+        for worker in self._workers:
+            worker.end()
 
     def _thaw(self, number: int) -> None:
         row, member = self._board.rows[number], self._members[number]

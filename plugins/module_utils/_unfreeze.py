@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import posixpath
@@ -151,7 +152,7 @@ class Thaw:
                     )
             by = answer["thawed_by"] or "request"
             if by == "other":
-                _lease.mark_reported(held.name)
+                _reported(held.name)
             return answer["changed"], {**answer, "thawed_by": by}
         changed = False
         for each in self.set:
@@ -159,8 +160,9 @@ class Thaw:
                 changed |= self._directly(each)
         self.warnings.append("%s was thawed in the place of its guard" % held.sentence())
         if not held.guarded:
-            _lease.conclude(held.name, False, "guard_lost", None)
-            _lease.mark_reported(held.name)
+            with contextlib.suppress(OSError):
+                _lease.conclude(held.name, False, "guard_lost", None)
+            _reported(held.name)
         lost = {"held": False, "thawed_by": "guard_lost", "frozen_seconds": None}
         return changed, {**lost, "lease": held.facts()}
 
@@ -174,7 +176,7 @@ class Thaw:
                 continue
             if self._lease or any(each["device"] in devices for each in record["filesystems"]):
                 proofs.append({**ended, "lease": record["lease"]})
-                _lease.mark_reported(name)
+                _reported(name)
         return proofs
 
     def _directly(self, each: Filesystem) -> bool:
@@ -221,6 +223,12 @@ class Thaw:
         """State of a filesystem that only its guard can still reach."""
         held = [lease for lease in held_leases() if lease.holds(device)]
         return FROZEN if held else THAWED
+
+
+def _reported(lease: str) -> None:
+    """Note that somebody was told; if /run cannot be written to, it is told once more."""
+    with contextlib.suppress(OSError):
+        _lease.mark_reported(lease)
 
 
 def _together(proofs: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -35,6 +35,15 @@ options:
         host.
     type: bool
     default: false
+  unmounted:
+    description:
+      - Where no O(path) is given, also tell of filesystems that live on a block device of this host
+        and are mounted nowhere, as one that was unmounted while it was frozen. Their C(path) is
+        their device, by which M(quiesce.storage.fsfreeze) thaws them.
+      - To look at one it is mounted once more, in a namespace of its own, for a moment; nothing is
+        read from the device or written to it.
+    type: bool
+    default: false
 attributes:
   diff_mode:
     support: none
@@ -62,7 +71,8 @@ filesystems:
   elements: dict
   contains:
     path:
-      description: The first of the paths that named it, or its first mountpoint.
+      description: The first of the paths that named it, or its first mountpoint; with
+        O(unmounted) the device of one that has none.
       type: str
       sample: /srv/data/db
     mountpoints:
@@ -94,9 +104,44 @@ filesystems:
       type: str
       sample: kernel
     lease:
-      description: The lease that holds it, as the module M(quiesce.storage.fsfreeze) returns it;
-        null where there is none.
+      description: The lease that holds it, as the module M(quiesce.storage.fsfreeze) returns it,
+        and its C(guard), V(alive), V(silent) or V(dead); null where there is none.
       type: dict
+leases:
+  description: Every lease of this host that has not ended, whatever O(path) says.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Its name.
+      type: str
+      sample: nightly
+    frozen_at:
+      description: Since when, in ISO 8601, UTC.
+      type: str
+      sample: "2026-11-21T01:05:55.120345Z"
+    deadline:
+      description: Until when; null without a deadline.
+      type: str
+      sample: "2026-11-21T01:06:55.120345Z"
+    timeout:
+      description: Seconds from the freeze to the deadline, 0 without one.
+      type: int
+      sample: 60
+    guard_pid:
+      description: Its guard's process.
+      type: int
+      sample: 4711
+    guard:
+      description: V(alive), V(silent) where the process does not answer, as when it is stopped, or V(dead).
+      type: str
+      sample: alive
+    filesystems:
+      description: What it was taken of, as it was named then.
+      type: list
+      elements: dict
+      sample: [{"path": /srv, "mountpoint": /srv, "source": /dev/vdb1, "fstype": xfs, "device": "254:17"}]
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -112,18 +157,20 @@ def main() -> None:
         argument_spec={
             "path": {"type": "list", "elements": "path", "aliases": ["paths"]},
             "probe": {"type": "bool", "default": False},
+            "unmounted": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     try:
         info = Info(module.params["probe"])
         paths = module.params["path"]
-        filesystems = info.all() if paths is None else info.of(paths)
+        unmounted = module.params["unmounted"]
+        filesystems = info.all(unmounted) if paths is None else info.of(paths)
     except QuiesceError as error:
         module.fail_json(msg=error.message, **error.result)
     if any(each["state"] == "unknown" for each in filesystems) and info.reason:
         module.warn("the kernel's own state cannot be read: %s" % info.reason)
-    module.exit_json(changed=False, filesystems=filesystems)
+    module.exit_json(changed=False, filesystems=filesystems, leases=info.leases())
 
 
 if __name__ == "__main__":

@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.hosts.ansible import environment
-from tests.kernel.processes import wait_for
+from tests.kernel.processes import kill_together, wait_for
 
 _SECONDS = 60.0
 _numbers = itertools.count(1)
@@ -33,6 +35,7 @@ class Play:
     def __init__(self, folder: Path, argv: Sequence[str], settings: Mapping[str, str]) -> None:
         self._events = folder / "events"
         self._output = folder / "output"
+        self._started = time.monotonic()
         with self._output.open("wb") as output:
             # A session of its own, as a terminal gives one: so Ctrl-C reaches all that it started.
             self.process = subprocess.Popen(
@@ -57,6 +60,11 @@ class Play:
     def said(self) -> str:
         """All of its output so far, in one line."""
         return " ".join(self._output.read_text(errors="replace").split())
+
+    @property
+    def seconds(self) -> float:
+        """How long ago it was started."""
+        return time.monotonic() - self._started
 
     def events(self, event: str, task: str, host: str | None = None) -> list[dict[str, Any]]:
         """Return the events so far of this kind, of the task whose name ends in ``task``."""
@@ -93,8 +101,19 @@ class Play:
 
     def kill(self) -> None:
         """Kill the controller, with all that it started here, at once."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        kill_together(self._processes())
         self.process.wait()
+
+    def _processes(self) -> list[int]:
+        """All that it started here: workers have sessions of their own, and may outlive it."""
+        mark = f"QUIESCE_EVENTS={self._events}".encode()
+        found = []
+        for name in os.listdir("/proc"):
+            with contextlib.suppress(OSError, ValueError):
+                environment = Path("/proc", name, "environ").read_bytes()
+                if mark in environment.split(b"\0"):
+                    found.append(int(name))
+        return found
 
     def interrupt(self) -> None:
         """Press Ctrl-C."""
@@ -124,5 +143,4 @@ def playing(
     try:
         yield play
     finally:
-        if play.process.poll() is None:
-            play.kill()
+        play.kill()

@@ -20,7 +20,7 @@ from typing import Any
 
 from playbooks.files.load import sample, verify
 from tests.hosts import Host, open_host
-from tests.kernel.lab import Lab, run, throttled
+from tests.kernel.lab import Lab, throttled
 from tests.kernel.lab.load import PROGRAM
 from tests.kernel.processes import children, command, wait_for
 
@@ -178,8 +178,7 @@ class Scene:
         try:
             yield play
         finally:
-            if play.process.poll() is None:
-                play.kill()
+            play.kill()
 
     def let(self, *stages: str) -> None:
         """Let the snapshot go past these stages: ``frozen``, ``cloned``."""

@@ -81,7 +81,7 @@ class Holding:
         members = [Member(_NOWHERE + n, True, False, 0) for n in range(count)]
         proof = Proof(self.board, members, [[] for _each in sets], sleep=True)
         proof.begin()
-        thawer = Thawer(self.board, members)
+        self._thawer = thawer = Thawer(self.board, members)
         self.account = Account(LEASE, sets, self.board, proof, thawer)
         self._line = Line(ours)
         own = {
@@ -91,6 +91,8 @@ class Holding:
             "_since": now(),
             "_freezer_gone": True,
             "_retry": 0.0,
+            "_second_missing": False,
+            "_second_retry": 0.0,
             "_sets": sets,
             "_board": self.board,
             "_members": members,
@@ -137,7 +139,8 @@ class Holding:
         self.account.forget()
 
     def close(self) -> None:
-        """Free its descriptors."""
+        """Free its descriptors and threads."""
+        self._thawer.close()
         self.client.close()
         self._line.close()
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -67,7 +68,8 @@ def test_what_is_written_is_read(run_folder: Path, good: dict[str, Any]) -> None
     put(run_folder, "x", None)
     _lease.write("x", good)
     assert _lease.read("x") == good
-    assert os.listdir(run_folder / "lease-x") == ["record"]
+    # The other keeps the room that the next record takes.
+    assert sorted(os.listdir(run_folder / "lease-x")) == ["record", "record.new"]
     assert (run_folder / "lease-x" / "record").stat().st_mode & 0o777 == 0o600
 
 
@@ -132,10 +134,27 @@ def test_a_write_that_fails_leaves_the_old_record(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(run_folder, "x", record())
-    monkeypatch.setattr(json, "dump", lambda _record, stream: stream.write("{") and 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+
+    def no_room(_fd: int, _content: bytes, _offset: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", no_room)
+    with pytest.raises(OSError, match="No space"):
         _lease.write("x", record(ended=dict(ENDED)))
     assert _lease.read("x") == record()
+
+
+def test_later_records_take_no_more_room(run_folder: Path) -> None:
+    put(run_folder, "x", None)
+    _lease.write("x", record())
+    before = {path.stat().st_ino for path in (run_folder / "lease-x").glob("record*")}
+    sizes = {path.stat().st_blocks for path in (run_folder / "lease-x").glob("record*")}
+    assert len(sizes) == 1
+    for _time in range(3):
+        _lease.conclude("x", True, "deadline", 1.5)
+        assert {path.stat().st_ino for path in (run_folder / "lease-x").glob("record*")} == before
+        assert {path.stat().st_blocks for path in (run_folder / "lease-x").glob("record*")} == sizes
+    assert _lease.read("x") == record(ended=ENDED)
 
 
 def test_conclude_and_mark_reported(run_folder: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .commands import LabError, run
-from .loops import attach, is_attached
+from .loops import attach, is_attached, loops_of
 from .teardown import LOCK, PREFIX, release, remove_crashed_labs, tear_down
 
 MIB = 1 << 20
@@ -235,7 +235,8 @@ class Lab:
             on = on.on
         if closing.device and is_attached(closing.device):
             release(self.folder, [closing.device], also_thaw=below)
-            if is_attached(closing.device):
+            # One that came free may be another lab's by now.
+            if closing.device in loops_of(self.folder):
                 raise LabError(f"{closing.device} ({closing.name}) is still in use")
         closing.image.unlink(missing_ok=True)
         closing.mountpoint.rmdir()
