@@ -33,10 +33,11 @@ _LOAD = "/dev/shm/load.py"
 
 
 class Scene:
-    """One machine under load, and plays of the modules on it."""
+    """One machine under load, and plays of the modules on it, as ``user``."""
 
     def __init__(self, vm: Machine, folder: Path) -> None:
         self.vm = vm
+        self.user = "root"
         self.folder = folder
         self._plays = itertools.count(1)
         self._go = folder
@@ -107,7 +108,7 @@ class Scene:
 
     @contextmanager
     def _playing(self, folder: Path, *tasks: Mapping[str, Any]) -> Iterator[Play]:
-        hosts = {str(self.vm): self.vm.variables()}
+        hosts = {str(self.vm): self.vm.variables(self.user)}
         whole = {"hosts": "all", "tasks": tasks}
         with playing(folder, hosts, [whole], ANSIBLE_TIMEOUT="60") as running:
             yield running

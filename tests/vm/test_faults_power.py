@@ -1,0 +1,74 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machine is shut down while its filesystems are frozen: it comes down soon, and cleanly."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.kernel.lab import run
+
+from .control import MachineError
+from .machine import Machine
+from .scene import PLAY_SECONDS, Scene
+from .state import BOOT_SECONDS
+
+OFF_SECONDS = 60.0
+"""A shutdown of the emulated machine takes 5 to 20 s; systemd waits 90 s for what does not end."""
+
+
+def press(vm: Machine, how: str) -> None:
+    """Have the machine go down: by a command in it, or by its power button."""
+    if how == "button":
+        vm.execute("system_powerdown")
+    else:
+        vm.run("systemctl", "--no-block", how)
+
+
+def assert_clean(vm: Machine) -> None:
+    """Both disks were unmounted: no journal is left to be replayed."""
+    for serial in ("root", "data"):
+        said = run("dumpe2fs", "-h", vm.image(serial)).stdout
+        assert "needs_recovery" not in said, serial
+        assert "Filesystem state:         clean" in said, serial
+
+
+@pytest.mark.parametrize("how", ["poweroff", "button"])
+def test_off(scene: Scene, how: str):
+    with scene.frozen() as play:
+        sample = scene.written()
+        press(scene.vm, how)
+        seconds = scene.vm.qemu.wait_for_end(OFF_SECONDS)
+        scene.let()
+        assert play.finish(PLAY_SECONDS) == 4
+        play.wait("unreachable", "Thaw")
+    assert seconds < OFF_SECONDS
+    assert_clean(scene.vm)
+    scene.vm.boot()
+    assert scene.vm.frozen() == []
+    assert scene.lost(sample)["lost"] == 0
+
+
+def test_reboot(scene: Scene):
+    before = scene.vm.boot_id()
+    with scene.frozen() as play:
+        sample = scene.written()
+        press(scene.vm, "reboot")
+        give_up = time.monotonic() + BOOT_SECONDS
+        boot = before
+        while boot == before:
+            assert time.monotonic() < give_up
+            try:
+                scene.vm.wait_for_ssh()
+                boot = scene.vm.boot_id()
+            except MachineError:
+                continue
+        assert scene.vm.frozen() == []
+        result = scene.thaw(play)
+    # There is no such lease any more: nobody can say that it was held.
+    assert not result["changed"]
+    assert not result["held"]
+    assert scene.lost(sample)["lost"] == 0
