@@ -21,9 +21,9 @@ while [ $# -gt 0 ]; do
     mkdir -p .new ".$1"
     mount "$2" .new
     cp -a ".$1/." .new
-    umount .new
+    # An unmount would wait for the disk.
+    mount --move .new ".$1"
     rmdir .new
-    mount "$2" ".$1"
     devices="$devices $2"
     shift 2
 done
