@@ -70,7 +70,8 @@ class Game:
         play, chance = self.play, Random(f"{SEED} {actor}")
         lease = play.lease(kind)
         while self.running():
-            made = outcome(modules.freeze, play.filesystem, lease=lease, timeout=TIMEOUTS[kind])
+            options = {"lease": lease, "timeout": TIMEOUTS[kind], "patience": PATIENCE}
+            made = outcome(modules.freeze, play.filesystem, **options)
             since = time.monotonic()
             if made.get("failed"):
                 self.refused.append(made["msg"])
