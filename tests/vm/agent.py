@@ -32,6 +32,8 @@ _ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "TMPDIR": _MEMORY,
 }
+# The agent is spared by the OOM killer; what it runs is not.
+_AS_OTHERS = ["sh", "-c", 'echo 0 >/proc/self/oom_score_adj; exec "$@"', "sh"]
 _MCL_CURRENT_AND_FUTURE = 3
 
 
@@ -82,7 +84,7 @@ class Agent:
     def run(self, argv: list[str], seconds: float, input: str | None) -> dict[str, Any]:
         """Run a command; after so many seconds it is killed, and not waited for."""
         process = subprocess.Popen(
-            argv,
+            [*_AS_OTHERS, *argv],
             stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
