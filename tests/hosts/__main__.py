@@ -115,7 +115,8 @@ def _arguments() -> argparse.Namespace:
             default=300,
             help="seconds that nothing is frozen for longer",
         )
-    command.add_argument("--lock", type=int, required=True)
+        if name == "keep":  # by start alone
+            command.add_argument("--lock", type=int, required=True)
     add("stop", "take it down, whatever is left of it")
     command = add("frozen", "print what is frozen, as the kernel says")
     command.add_argument("--wait", type=float, help="fail if anything is, so many seconds later")

@@ -85,7 +85,8 @@ def keep(folder: Path, number: int, thaw_after: float, lock: int) -> None:
     :raises LabError: a host did not come up, or could not be taken down.
     """
 
-    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        signal.signal(number, signal.SIG_IGN)  # once is enough: what follows must not be cut short
         raise SystemExit
 
     os.set_inheritable(lock, False)
