@@ -48,10 +48,9 @@ def test_frozen(scene: Scene):
     sample = scene.written()
     with scene.frozen() as play:
         assert len(scene.guard()) > 2
-        seconds = scene.vm.thawed_after("sh", "-c", KILL, seconds=60)
+        scene.vm.thawed_after("sh", "-c", KILL, seconds=60)
         result = scene.thaw(play)
         assert play.finish(PLAY_SECONDS) == 0
-    assert seconds < 10
     assert (result["held"], result["thawed_by"]) == (False, "guard_lost")
     nothing_left(scene)
     scene.nothing_lost(sample)
@@ -80,9 +79,8 @@ def test_pid_1_reloads_and_the_guard_is_killed(scene: Scene):
     sample = scene.written()
     with scene.frozen() as play:
         reload_pid_1(scene)
-        seconds = scene.vm.thawed_after("sh", "-c", KILL, seconds=RELOAD_SECONDS)
+        scene.vm.thawed_after("sh", "-c", KILL, seconds=RELOAD_SECONDS)
         result = scene.thaw(play)
-    assert seconds < RELOAD_SECONDS
     assert (result["held"], result["thawed_by"]) == (False, "guard_lost")
     nothing_left(scene)
     scene.nothing_lost(sample)
