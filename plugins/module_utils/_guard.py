@@ -191,6 +191,11 @@ class Guard:
                 reason = "witness" if row.errno == NO_WITNESS else "errno"
                 self._fail({"reason": reason, "row": number, "errno": row.errno})
                 return
+        header = self._board.header
+        if header.ended or (header.deadline and now() >= header.deadline):
+            # We were stopped, or got no processor: it has come while we did not look.
+            self._fail({"reason": "deadline"})
+            return
         self._proof.begin()
         broken = self._proof.look()
         if broken:
@@ -349,10 +354,7 @@ class Guard:
         self._tell({"event": "failed", "failure": failure, **self._status()})
 
     def _stuck(self) -> int | None:
-        for number, row in enumerate(self._board.rows):
-            if row.status == STARTED:
-                return number
-        return None
+        return next((n for n, row in enumerate(self._board.rows) if row.status == STARTED), None)
 
     # Saying
 
