@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils._children import asleep
@@ -240,7 +241,7 @@ def test_guard_stopped_while_flushing(stage: Scene, table: Table):
 
 
 def test_guard_stopped_while_freezing(stage: Scene, table: Table):
-    options = {"path": in_order(stage), "flush": False, "timeout": 3}
+    options: dict[str, Any] = {"path": in_order(stage), "flush": False, "timeout": 3}
     with stage.slow(dirty_mib=20), stage.short(**options) as play:
         freezing(stage)
         sample = stage.written()
@@ -335,7 +336,7 @@ def went_well(stage: Scene, play: Play, sample: dict[str, int]) -> float:
 
 @pytest.mark.parametrize("when", ["flushing", "freezing"])
 def test_second_process_killed(stage: Scene, table: Table, when: str):
-    options = {"path": in_order(stage), "flush": when == "flushing", "timeout": 30}
+    options: dict[str, Any] = {"path": in_order(stage), "flush": when == "flushing", "timeout": 30}
     with stage.slow(), stage.short(**options) as play:
         (flushing if when == "flushing" else freezing)(stage)
         sample = stage.written()

@@ -70,9 +70,9 @@ def limited(
         (group / setting).write_text(f"{value}")
         yield group
     finally:
-        for pid in (group / "cgroup.procs").read_text().split():
+        for left in (group / "cgroup.procs").read_text().split():
             with contextlib.suppress(ProcessLookupError):
-                (root / "cgroup.procs").write_text(pid)
+                (root / "cgroup.procs").write_text(left)
         wait_for(lambda: not (group / "cgroup.procs").read_text(), 5)
         group.rmdir()
 

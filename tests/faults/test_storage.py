@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,7 @@ def released(stage: Scene) -> float:
 
 
 def test_slower_than_freeze_timeout(stage: Scene, table: Table):
-    options = {"path": IN_ORDER, "flush": False, "freeze_timeout": 1, "timeout": 30}
+    options: dict[str, Any] = {"path": IN_ORDER, "flush": False, "freeze_timeout": 1, "timeout": 30}
     with stage.slow(), stage.short(**options) as play:
         stage.wait_until("freezing")
         began = time.monotonic()
@@ -136,7 +137,7 @@ def test_slower_than_freeze_timeout(stage: Scene, table: Table):
 
 
 def test_slower_than_the_deadline(stage: Scene, table: Table):
-    options = {"path": IN_ORDER, "flush": False, "timeout": 2}
+    options: dict[str, Any] = {"path": IN_ORDER, "flush": False, "timeout": 2}
     with stage.slow(dirty_mib=16), stage.short(**options) as play:
         stage.wait_until("freezing")
         (deadline,) = stage.deadlines()
