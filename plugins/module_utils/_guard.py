@@ -48,6 +48,7 @@ FLUSHING, FREEZING, HOLDING, ENDED = "flushing", "freezing", "held", "ended"
 _TICK_SECONDS = 0.25
 # As long as the modules let a deadline be.
 _MAX_TIMEOUT = 86400
+_FULL = (errno.ENOSPC, errno.EROFS)
 
 
 class Guard:
@@ -186,24 +187,26 @@ class Guard:
                 self._fail({"reason": "freezer_lost", "row": self._stuck()})
 
     def _freezing_done(self) -> None:
+        failure = self._flaw()
+        if failure:
+            self._fail(failure)
+        else:
+            self._phase = HOLDING
+            self._note()
+            self._tell({"event": "frozen", **self._status()})
+
+    def _flaw(self) -> dict[str, Any] | None:
+        """Why what the freezer did is no freeze of the whole set; None where it is one."""
         for number, row in enumerate(self._board.rows):
             if row.status == FAILED:
                 reason = "witness" if row.errno == NO_WITNESS else "errno"
-                self._fail({"reason": reason, "row": number, "errno": row.errno})
-                return
-        header = self._board.header
-        if header.ended or (header.deadline and now() >= header.deadline):
-            # We were stopped, or got no processor: it has come while we did not look.
-            self._fail({"reason": "deadline"})
-            return
+                return {"reason": reason, "row": number, "errno": row.errno}
+        # It may have come while we were stopped, or got no processor.
+        if self._board.header.ended or 0 < self._board.header.deadline <= now():
+            return {"reason": "deadline"}
         self._proof.begin()
         broken = self._proof.look()
-        if broken:
-            self._fail({"reason": "broken", "row": broken[0]})
-            return
-        self._phase = HOLDING
-        self._note()
-        self._tell({"event": "frozen", **self._status()})
+        return {"reason": "broken", "row": broken[0]} if broken else None
 
     def _signalled(self) -> None:
         numbers = os.read(self._signals, 4096)
@@ -395,7 +398,6 @@ def main(rendezvous: str) -> None:
         Guard(line, request, fds, lock).run()
     except Exception as error:
         # The second process thaws as soon as we are gone; this is for the one who asked.
-        full = getattr(error, "errno", 0) in (errno.ENOSPC, errno.EROFS)
-        failure = {"reason": "no_room" if full else "crashed", "error": repr(error)}
-        line.send({"event": "failed", "failure": failure})
+        reason = "no_room" if getattr(error, "errno", 0) in _FULL else "crashed"
+        line.send({"event": "failed", "failure": {"reason": reason, "error": repr(error)}})
         raise
