@@ -60,9 +60,8 @@ class Guard:
         self._phase = FLUSHING
         self._since = now()
         self._freezer_gone = False
-        self._retry = 0.0
+        self._retry = self._second_retry = 0.0
         self._second_missing = False
-        self._second_retry = 0.0
         self._sets: list[dict[str, Any]] = request["filesystems"]
         self._board = Board(len(fds))
         self._members = [
@@ -118,8 +117,6 @@ class Guard:
         self._server.listen(16)
         self._server.setblocking(False)
         self._register(self._server.fileno(), self._accept)
-
-    # The loop
 
     def run(self) -> None:
         """Until everything is thawed and said."""
@@ -211,11 +208,9 @@ class Guard:
     def _signalled(self) -> None:
         numbers = os.read(self._signals, 4096)
         if signal.SIGCHLD in numbers:
-            try:
+            with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
-            except ChildProcessError:
-                pass
         if {signal.SIGTERM, signal.SIGINT} & set(numbers):
             if self._phase in (FLUSHING, FREEZING):
                 self._fail({"reason": "terminated"})
