@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+
+from tests.kernel.processes import command, kill_together
 
 from .scene import TIMEOUT, Scene
 from .table import Table
@@ -140,3 +144,23 @@ def test_cut_while_it_thaws(stage: Scene, table: Table, turn: int):
     stage.nothing_lost(sample)
     by = "the request, or the host at its deadline"
     table.note("network", "cut while it thaws", by, max(0.0, seconds))
+
+
+def test_ssh_daemon_stopped(stage: Scene, table: Table):
+    """It answers nobody any more, and the connections that there were are gone."""
+    with stage.role(network_timeout=3) as play:
+        play.wait("start", "Be frozen")
+        sample = stage.written()
+        os.kill(stage.host.init, signal.SIGSTOP)
+        try:
+            connections = [pid for pid in stage.processes() if "sshd: " in command(pid)]
+            kill_together(pid for pid in connections if pid != stage.host.init)
+            stage.let("frozen", "cloned")
+            late = stage.thawed_by_deadline()
+            assert play.finish(ENDS) != 0
+            assert not play.events("ok", "Thaw")
+        finally:
+            os.kill(stage.host.init, signal.SIGCONT)
+    stage.no_guard_left()
+    stage.nothing_lost(sample)
+    table.note("network", "ssh daemon stopped while frozen", DEADLINE, late, "deadline")

@@ -1,0 +1,162 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One host of a fleet is lost, under each of Ansible's ways to go on or not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hosts import Host, open_host
+from tests.kernel.lab import Lab
+from tests.kernel.processes import wait_for
+
+from .plays import Play, playing
+from .scene import DATA, LATE, PATHS
+from .table import Table
+
+# Long enough for the slowest of the others, which wait for the lost one in some of the ways.
+TIMEOUT = 12
+WAYS: dict[str, dict[str, Any]] = {
+    "linear": {},
+    "free": {"strategy": "ansible.builtin.free"},
+    "host_pinned": {"strategy": "ansible.builtin.host_pinned"},
+    "serial": {"serial": 1},
+    "any_errors_fatal": {"any_errors_fatal": True},
+    "max_fail_percentage": {"max_fail_percentage": 0},
+    "ignore_unreachable": {"ignore_unreachable": True},
+}
+# A dead connection is noticed within seconds, as a fleet should be set up.
+SETTINGS = {
+    "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s "
+    "-o ServerAliveInterval=1 -o ServerAliveCountMax=2",
+    "ANSIBLE_TIMEOUT": "3",
+}
+# It fails where the file has something in it.
+STAY = 'until [ -e "$0" ]; do sleep 0.05; done; [ ! -s "$0" ]'
+SECONDS = 120
+
+
+class Fleet:
+    """Three hosts, of which the second will be lost."""
+
+    def __init__(self, hosts: list[Host], folder: Path) -> None:
+        self.hosts = hosts
+        self.first, self.lost, self.last = hosts
+        self.folder = folder
+
+    def let(self, *hosts: Host) -> None:
+        """Let these go on to their thaw."""
+        for host in hosts:
+            (self.folder / host.name).touch()
+
+    @contextlib.contextmanager
+    def play(self, way: str) -> Iterator[Play]:
+        """Freeze all, stay so until each is let go, and thaw, whatever came before."""
+        lease = {"path": list(PATHS), "lease": "fleet"}
+        freeze = {"state": "frozen", "timeout": TIMEOUT, **lease}
+        stay = {"argv": ["sh", "-c", STAY, f"{self.folder}/{{{{ inventory_hostname }}}}"]}
+        block = [
+            {"name": "Freeze", "quiesce.storage.fsfreeze": freeze},
+            {"name": "Stay", "ansible.builtin.command": stay, "delegate_to": "localhost"},
+        ]
+        always = [{"name": "Thaw", "quiesce.storage.fsfreeze": {"state": "thawed", **lease}}]
+        play = {"hosts": "all", "tasks": [{"block": block, "always": always}], **WAYS[way]}
+        variables = {host.name: host.variables() for host in self.hosts}
+        with playing(self.folder / "play", variables, [play], **SETTINGS) as running:
+            yield running
+
+
+@pytest.fixture
+def fleet(lab: Lab, tmp_path: Path, turn: int) -> Iterator[Fleet]:
+    with contextlib.ExitStack() as stack:
+        hosts = [stack.enter_context(open_host(lab, separate=[DATA])) for _number in range(3)]
+        for host in hosts:
+            host.arm_thaw(110)
+            stack.callback(host.thaw)
+        yield Fleet(hosts, tmp_path)
+
+
+def thawed(host: Host) -> bool:
+    return set(host.states().values()) == {"thawed"}
+
+
+def deadline_of(host: Host) -> float:
+    """Until when it is frozen, in seconds since 1970."""
+    record = json.loads(host.outside("/run/quiesce/lease-fleet/record").read_text())
+    return datetime.fromisoformat(record["lease"]["deadline"]).timestamp()
+
+
+def others_went_well(fleet: Fleet, play: Play) -> None:
+    for host in (fleet.first, fleet.last):
+        result = play.wait("ok", "Thaw", host.name)["result"]
+        assert (result["held"], result["thawed_by"]) == (True, "request")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_lost_while_frozen(fleet: Fleet, table: Table, way: str):
+    with fleet.play(way) as play:
+        if way == "serial":
+            fleet.let(fleet.first, fleet.last)
+        play.wait("start", "Stay", fleet.lost.name)
+        assert set(fleet.lost.frozen()) == set(PATHS)
+        latest = deadline_of(fleet.lost)
+        fleet.lost.cut()
+        fleet.let(*fleet.hosts)
+        others_went_well(fleet, play)
+        assert thawed(fleet.first)
+        assert thawed(fleet.last)
+        wait_for(lambda: thawed(fleet.lost), TIMEOUT + 10)
+        late = time.time() - latest
+        assert late < LATE
+        status = play.finish(SECONDS)
+        assert play.events("unreachable", "Thaw", fleet.lost.name)
+        assert (status == 0) == (way == "ignore_unreachable"), play.said
+    by = "the host, at its deadline; the play, at once, on all others"
+    table.note("fleet", f"lost while frozen, {way}", by, max(0.0, late), "deadline")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_lost_before_the_freeze(fleet: Fleet, table: Table, way: str):
+    fleet.let(*fleet.hosts)
+    fleet.lost.cut()
+    with fleet.play(way) as play:
+        started = time.monotonic()
+        status = play.finish(SECONDS)
+        wait_for(lambda: all(thawed(host) for host in fleet.hosts), TIMEOUT + 10)
+        seconds = time.monotonic() - started
+        assert play.events("unreachable", "Freeze", fleet.lost.name)
+        assert (status == 0) == (way == "ignore_unreachable"), play.said
+        for host in (fleet.first, fleet.last):
+            if play.events("ok", "Freeze", host.name):
+                result = play.wait("ok", "Thaw", host.name)["result"]
+                assert (result["held"], result["thawed_by"]) == (True, "request")
+    by = "nobody has to; the play, at once, on all others"
+    table.note("fleet", f"lost before the freeze, {way}", by, seconds, "start of the play")
+
+
+@pytest.mark.parametrize("way", ["linear", "any_errors_fatal", "max_fail_percentage"])
+def test_the_snapshot_of_one_host_fails(fleet: Fleet, table: Table, way: str):
+    with fleet.play(way) as play:
+        for host in fleet.hosts:
+            play.wait("start", "Stay", host.name)
+        draft = fleet.folder / "draft"
+        draft.write_text("no room left in the pool")
+        draft.rename(fleet.folder / fleet.lost.name)
+        fleet.let(fleet.first, fleet.last)
+        failed_at = play.wait("failed", "Stay", fleet.lost.name)["at"]
+        wait_for(lambda: all(thawed(host) for host in fleet.hosts), TIMEOUT + 10)
+        seconds = time.monotonic() - failed_at
+        for host in fleet.hosts:
+            result = play.wait("ok", "Thaw", host.name)["result"]
+            assert (result["held"], result["thawed_by"]) == (True, "request")
+        assert play.finish(SECONDS) == 2
+    table.note("fleet", f"the snapshot of one host fails, {way}", "the play, at once", seconds)

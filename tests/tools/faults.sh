@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The fault table. Without arguments each fault once; else `faults.sh TIMES` makes each that often
+# and writes docs/faults.md.
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "$0")/lib.sh"
+
+[ "$(id -u)" = 0 ] || die "the fault table freezes filesystems of test hosts: run it as root"
+"$ROOT/tests/tools/setup.sh" system
+enter_venv
+cd "$ROOT"
+# Most of it is waiting for deadlines, so several faults at once.
+run=(pytest tests/faults -n "${QUIESCE_FAULTS_AT_ONCE:-4}")
+if [ $# = 0 ]; then
+    exec "${run[@]}"
+fi
+measured=$CACHE/faults.jsonl
+rm -f "$measured"
+"${run[@]}" --times "$1" --table "$measured"
+python tests/faults/publish.py "$measured" docs/faults.md
+say "docs/faults.md says what was measured"
