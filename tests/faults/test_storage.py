@@ -97,7 +97,8 @@ def stored(stage: Scene, lab: Lab, kind: str, sample: dict[str, int]) -> None:
     clone = stage.host.folder / "clone.img"
     run("cp", "--reflink=always", stage.host.images()[DATA], clone)
     with lab.mounted(clone, kind) as mountpoint:
-        stage.kept(sample, mountpoint)
+        # A file that was renamed over an old one since then, and had no room, is not asked for.
+        stage.kept({**sample, "rename": 0}, mountpoint)
 
 
 def grow(path: Path) -> None:
