@@ -175,8 +175,9 @@ def start(bundle: str) -> None:
     from ansible_collections.quiesce.storage.plugins.module_utils._superblock import Reader
 
     os.unlink(path)
-    # The last that the OOM killer takes, and nothing of it is read from a disk again.
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as stream:
-        stream.write("-1000")
+    # The OOM killer spares it and its sshd, and nothing of it is read from a disk again.
+    for pid in (os.getpid(), os.getppid()):
+        with open("/proc/%d/oom_score_adj" % pid, "w", encoding="ascii") as stream:
+            stream.write("-1000")
     ctypes.CDLL(None).mlockall(_MCL_CURRENT_AND_FUTURE)
     Agent(Reader()).serve()
