@@ -304,6 +304,8 @@ class Freeze:
             cause = _ioctl.meaning(failure["errno"])
             if failure["errno"] == errno.EBUSY:
                 refused = self.set[failure["row"]]
+                # It was not held when we looked.
+                self._leases = held_leases()
                 cause = "it is held by " + self._holder(refused)
                 if refused.method == "remount_ro":
                     cause = "it cannot be made read-only while a file on it is open for writing"

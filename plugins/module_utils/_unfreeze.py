@@ -36,6 +36,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._superblock import
     UNKNOWN,
 )
 
+_SHOWN = ("mountpoint", "source", "fstype", "device")
 _NO_PROOF: dict[str, Any] = {
     "held": None,
     "thawed_by": None,
@@ -56,6 +57,9 @@ class Thaw:
         self._lease = lease
         self.warnings: list[str] = []
         self._leases = [held for held in held_leases() if not lease or held.name == lease]
+        # Of how this lease ended it can be told even where its paths lead nowhere any more.
+        record = (_lease.read(lease) if lease else None) or {"filesystems": []}
+        self._ended = [each for each in record["filesystems"] if record.get("ended")]
         self._states = States(self._leases)
         # Filesystems of leases that the paths named when they were frozen: after a lazy
         # unmount the path leads elsewhere, and the guard still holds what it led to.
@@ -82,8 +86,12 @@ class Thaw:
         try:
             add(found, locate(path))
         except QuiesceError:
-            if not remembered:
+            past = [each for each in self._ended if normal in (each["path"], each["mountpoint"])]
+            if not remembered and not past:
                 raise
+            for each in past:
+                mount = Mount(**{key: each[key] for key in _SHOWN})
+                found[each["device"]] = Filesystem(Place(path, -1, False, mount))
 
     def _find_device(self, path: str, found: dict[str, Filesystem]) -> None:
         if _device.in_use(path):

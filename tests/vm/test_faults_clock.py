@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from .scene import DATA, PATHS, PLAY_SECONDS, Scene
+from tests.vm.scene import DATA, PATHS, PLAY_SECONDS, Scene
 
 jumps = pytest.mark.parametrize("jump", ["+1 hour", "-1 hour", "-10 days"])
 

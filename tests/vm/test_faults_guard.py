@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from tests.kernel.processes import wait_for
-
-from .scene import DATA, LEASE, PLAY_SECONDS, Scene
+from tests.vm.scene import DATA, LEASE, PLAY_SECONDS, Scene
 
 # Stopped first, so that none of them acts on the death of another.
 KILL = (

@@ -10,9 +10,8 @@ import time
 import pytest
 
 from tests.kernel.processes import wait_for
-
-from . import USER
-from .scene import PLAY_SECONDS, Scene
+from tests.vm import USER
+from tests.vm.scene import PLAY_SECONDS, Scene
 
 LINES = 1000
 _FILL = f"seq {LINES} | setsid logger --tag filler >/dev/null 2>&1 &"

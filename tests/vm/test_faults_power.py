@@ -10,11 +10,10 @@ import time
 import pytest
 
 from tests.kernel.lab import run
-
-from .control import MachineError
-from .machine import Machine
-from .scene import PLAY_SECONDS, Scene
-from .state import BOOT_SECONDS
+from tests.vm.control import MachineError
+from tests.vm.machine import Machine
+from tests.vm.scene import PLAY_SECONDS, Scene
+from tests.vm.state import BOOT_SECONDS
 
 OFF_SECONDS = 60.0
 """A shutdown of the emulated machine takes 5 to 20 s; systemd waits 90 s for what does not end."""

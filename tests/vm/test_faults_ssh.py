@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 
 from tests.kernel.processes import wait_for
-
-from .scene import PATHS, PLAY_SECONDS, Scene
+from tests.vm.scene import PATHS, PLAY_SECONDS, Scene
 
 _SESSIONS = (
     "cat /sys/fs/cgroup/system.slice/ssh.service/cgroup.procs "

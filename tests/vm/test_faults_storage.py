@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from .machine import Machine
-from .scene import PLAY_SECONDS, Scene
+from tests.vm.machine import Machine
+from tests.vm.scene import PLAY_SECONDS, Scene
 
 PATH = "/srv/gone"
 SECTORS = 512 * 2048

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from .control import MachineError
-from .machine import Machine
+from tests.vm.control import MachineError
+from tests.vm.machine import Machine
 
 SNAPSHOT = {"thick": ("-s", "-L", "52M"), "thin": ("-s",)}
 kinds = pytest.mark.parametrize("kind", SNAPSHOT)
