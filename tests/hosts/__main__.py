@@ -35,6 +35,9 @@ _WRITERS = """\
 import sys, threading
 from pathlib import Path
 sys.path.insert(0, "/run")
+# A page written through a mapping of a frozen file: that waits with the interpreter's lock held,
+# and the other threads would ask for it two hundred times a second.
+sys.setswitchinterval(60)
 import load
 load.PER_SECOND = dict.fromkeys(load.WRITERS, float(sys.argv[1]))
 for path in sys.argv[2:]:

@@ -216,7 +216,7 @@ def test_kept_files_are_kept_in_memory(controller: Controller, whole: Host):
     hosts = {"one": whole.variables(USER)}
     controller.play(hosts, {"one": round_trip(["/"])}, ANSIBLE_KEEP_REMOTE_FILES="1").well()
     kept = [name for name in os.listdir(whole.outside("/dev/shm")) if "ansible" in name]
-    assert len(kept) >= 3
+    assert len(kept) >= 2
     for name in kept:
         shutil.rmtree(whole.outside(f"/dev/shm/{name}"))
     nothing_left(whole)
@@ -256,18 +256,25 @@ def full(host: Host) -> Iterator[None]:
             filler.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("lease", ["full", ""])
-def test_a_thaw_without_room_for_a_module(lease: str, controller: Controller, whole: Host):
+# Anything but the plainest thaw wants the module, and has to do without it here.
+@pytest.mark.parametrize(
+    ("lease", "more", "module"),
+    [("full", {}, False), ("full", {"flush": False}, True), ("", {}, True)],
+)
+def test_a_thaw_without_room_for_a_module(
+    lease: str, more: dict[str, Any], module: bool, controller: Controller, whole: Host
+):
     hosts = {"one": whole.variables(USER)}
     options = {"path": "/", "lease": lease}
     freeze = task("fsfreeze", state="frozen", timeout=TIMEOUT, **options)
     controller.play(hosts, {"one": [freeze]}).well()
     held = "thaw.held and thaw.thawed_by == 'request'" if lease else "thaw.held is none"
-    thaw = [task("fsfreeze", "thaw", state="thawed", **options), claim("thaw is changed", held)]
+    thaw = task("fsfreeze", "thaw", state="thawed", **options, **more)
+    tasks = [thaw, claim("thaw is changed", held)]
     with full(whole):
-        said = controller.play(hosts, {"one": thaw}).well().sentence
+        said = controller.play(hosts, {"one": tasks}).well().sentence
         assert whole.frozen() == []
-    assert "No space left on device), so the thaw was done without it" in said
+    assert ("No space left on device), so the thaw was done without it" in said) == module
 
 
 # --- Where the controller is the managed host -----------------------------------------------
