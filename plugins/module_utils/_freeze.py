@@ -318,6 +318,8 @@ class Freeze:
                 "timeout": self.wish.timeout,
                 "flush": self.wish.flush_timeout,
             }
+        if reason == "no_room":
+            return why + "; nothing was frozen"
         return why + "; whatever was frozen of the set has been thawed"
 
     def result(

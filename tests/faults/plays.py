@@ -70,7 +70,9 @@ class Play:
         """Return the events so far of this kind, of the task whose name ends in ``task``."""
         if not self._events.exists():
             return []
-        all_of_them = map(json.loads, self._events.read_text().splitlines())
+        # The last line may be only half-written yet.
+        whole = self._events.read_text().rpartition("\n")[0]
+        all_of_them = map(json.loads, whole.splitlines())
         return [
             each
             for each in all_of_them

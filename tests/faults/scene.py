@@ -235,12 +235,16 @@ class Scene:
         wait_for(lambda: set(self.host.states().values()) == {"thawed"}, seconds)
         return time.monotonic()
 
-    def thawed_by_deadline(self, patience: float = 30) -> float:
-        """Wait for the thaw, which the deadline has to bring; return by how much it was late."""
+    def thawed_by_deadline(self, patience: float = 30, early: bool = False) -> float:
+        """Wait for the thaw, which the deadline has to bring; return by how much it was late.
+
+        :param early: it may come before, too.
+        """
         deadline = max(self.deadlines())
         self.thawed(patience)
         late = time.time() - deadline
-        assert 0 <= late < LATE, f"{late:+.3f} s from the deadline"
+        assert late < LATE, f"{late:+.3f} s from the deadline"
+        assert early or late >= 0, f"{late:+.3f} s from the deadline"
         return late
 
     def deadlines(self) -> list[float]:

@@ -95,8 +95,9 @@ def deadline_of(host: Host) -> float:
     return datetime.fromisoformat(record["lease"]["deadline"]).timestamp()
 
 
-def others_went_well(fleet: Fleet, play: Play) -> None:
-    for host in (fleet.first, fleet.last):
+def others_went_well(fleet: Fleet, play: Play, way: str) -> None:
+    # A play ends with a batch of hosts that all are lost, so the last one never has its turn.
+    for host in [fleet.first] if way == "serial" else [fleet.first, fleet.last]:
         result = play.wait("ok", "Thaw", host.name)["result"]
         assert (result["held"], result["thawed_by"]) == (True, "request")
 
@@ -111,7 +112,7 @@ def test_lost_while_frozen(fleet: Fleet, table: Table, way: str):
         latest = deadline_of(fleet.lost)
         fleet.lost.cut()
         fleet.let(*fleet.hosts)
-        others_went_well(fleet, play)
+        others_went_well(fleet, play, way)
         assert thawed(fleet.first)
         assert thawed(fleet.last)
         wait_for(lambda: thawed(fleet.lost), TIMEOUT + 10)

@@ -110,6 +110,7 @@ def connect(qemu: Qemu, seconds: float) -> Control:
             # The host's end is open before the machine listens, and a call then leads nowhere.
             return Control(qemu.ports["control"], machine_key(), _ARRIVAL_SECONDS)
         except MachineError as error:
-            if time.monotonic() > deadline or not qemu.pid():
-                raise MachineError(f"{error}; {qemu.said()}; {qemu.console()}") from error
-            time.sleep(0.2)
+            why = str(error)
+        if time.monotonic() > deadline or not qemu.pid():
+            raise MachineError(f"{why}; {qemu.said()}; {qemu.console()}")
+        time.sleep(0.2)
