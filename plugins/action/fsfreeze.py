@@ -7,14 +7,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.quiesce.storage.plugins.plugin_utils import _direct
 from ansible_collections.quiesce.storage.plugins.plugin_utils._obstacles import look, obstacles
 from ansible_collections.quiesce.storage.plugins.plugin_utils._quiet import QuietAction
 
-_Answer = TypeVar("_Answer")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _SIMPLE = ({"path", "state", "lease"}, {"paths", "state", "lease"})
 _DISCOVERED = "discovered_interpreter_python"
@@ -39,8 +38,9 @@ class ActionModule(QuietAction):
         lease = str(self._task.args.get("lease") or "")
         if not thawing:
             return super()._ask(task_vars)
-        answer = self._again(lambda: self._ask_guard(lease, task_vars)) if lease else None
-        answer = answer or self._again(lambda: super(ActionModule, self)._ask(task_vars))
+        answer = self._again(
+            lambda: self._ask_guard(lease, task_vars) or super(ActionModule, self)._ask(task_vars)
+        )
         # What a module that ran does not have in its answer.
         said = answer.get("module_stderr")
         if said is None:
@@ -67,7 +67,7 @@ class ActionModule(QuietAction):
             return None
         return _direct.release(self._execute_as_root, python, lease, self._paths())
 
-    def _again(self, ask: Callable[[], _Answer]) -> _Answer:
+    def _again(self, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Ask, and while the host cannot be reached try again, for a while."""
         give_up = time.monotonic() + _THAW_RETRIES_SECONDS
         while True:
