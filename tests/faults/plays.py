@@ -122,6 +122,35 @@ class Play:
         os.killpg(self.process.pid, signal.SIGINT)
 
 
+def freeze_stay_thaw(waiting: str, **options: Any) -> dict[str, Any]:
+    """Return a block of ``Freeze``, ``Be frozen`` and ``Thaw``, whatever came before that.
+
+    :param waiting: a shell command; it is frozen until that ends.
+    :param options: of the freeze; ``path`` and ``lease`` are those of the thaw, too.
+    """
+    thaw = {"path": options["path"], "state": "thawed", "lease": options["lease"]}
+    # In the controller, and without a module: nothing else must happen on the host.
+    stay = {"msg": f"{{{{ lookup('ansible.builtin.pipe', {waiting!r}) }}}}"}
+    block = [
+        {"name": "Freeze", "quiesce.storage.fsfreeze": {"state": "frozen", **options}},
+        {"name": "Be frozen", "ansible.builtin.debug": stay},
+    ]
+    return {"block": block, "always": [{"name": "Thaw", "quiesce.storage.fsfreeze": thaw}]}
+
+
+@contextmanager
+def running(folder: Path, argv: Sequence[str], settings: Mapping[str, str]) -> Iterator[Play]:
+    """Run ansible-playbook; what is left of it is killed at the end of the block.
+
+    :param folder: for the files of this run; it is there.
+    """
+    play = Play(folder, argv, settings)
+    try:
+        yield play
+    finally:
+        play.kill()
+
+
 @contextmanager
 def playing(
     folder: Path,
@@ -141,8 +170,6 @@ def playing(
     inventory, playbook = folder / "inventory.json", folder / "playbook.yml"
     inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
     playbook.write_text(json.dumps([{"gather_facts": False, **each} for each in plays]))
-    play = Play(folder, ["-i", str(inventory), str(playbook), *arguments], settings)
-    try:
+    argv = ["-i", str(inventory), str(playbook), *arguments]
+    with running(folder, argv, settings) as play:
         yield play
-    finally:
-        play.kill()

@@ -24,7 +24,7 @@ from tests.kernel.lab import Lab, throttled
 from tests.kernel.lab.load import PROGRAM
 from tests.kernel.processes import children, command, wait_for
 
-from .plays import Play, playing
+from .plays import Play, freeze_stay_thaw, playing, running
 
 DATA = "/srv"
 PATHS = (DATA, "/")
@@ -124,8 +124,8 @@ class Scene:
             "ansible.builtin.include_role": {"name": "quiesce.storage.consistent_snapshot"},
             "vars": settings,
         }
-        with self.play([include], **(play or {})) as running:
-            yield running
+        with self.play([include], **(play or {})) as started:
+            yield started
 
     @contextmanager
     def play(
@@ -135,12 +135,12 @@ class Scene:
         **play: Any,
     ) -> Iterator[Play]:
         """Run these tasks as root on the host."""
-        images = [str(self.host.folder / f"{n}.img") for n, _path in enumerate(self.host.paths)]
+        images = [str(image) for image in self.host.images().values()]
         variables = self.host.variables(stages=str(self.stages), images=images, **self.variables)
         folder = self.folder / f"play-{next(self._plays)}"
         whole = {"hosts": "all", "tasks": list(tasks), **play}
-        with playing(folder, {self.host.name: variables}, [whole], **(settings or {})) as running:
-            yield running
+        with playing(folder, {self.host.name: variables}, [whole], **(settings or {})) as started:
+            yield started
 
     @contextmanager
     def short(self, stage: str = "frozen", **options: Any) -> Iterator[Play]:
@@ -149,21 +149,9 @@ class Scene:
         :param options: of the freeze; PATHS, TIMEOUT and LEASE where nothing else is said.
         """
         options = {"path": list(PATHS), "timeout": TIMEOUT, "lease": LEASE, **options}
-        thaw = {"path": options["path"], "state": "thawed", "lease": options["lease"]}
         waiting = f"until [ -e {self.stages / stage} ]; do sleep 0.02; done"
-        block = [
-            {"name": "Freeze", "quiesce.storage.fsfreeze": {"state": "frozen", **options}},
-            # In the controller, and without a module: nothing else must happen on the host.
-            {
-                "name": "Be frozen",
-                "ansible.builtin.debug": {
-                    "msg": f"{{{{ lookup('ansible.builtin.pipe', {waiting!r}) }}}}"
-                },
-            },
-        ]
-        always = [{"name": "Thaw", "quiesce.storage.fsfreeze": thaw}]
-        with self.play([{"block": block, "always": always}]) as running:
-            yield running
+        with self.play([freeze_stay_thaw(waiting, **options)]) as play:
+            yield play
 
     @contextmanager
     def break_glass(self, *paths: str) -> Iterator[Play]:
@@ -174,11 +162,8 @@ class Scene:
         if paths:
             named["thaw_paths"] = paths
         argv = ["-i", f"{self.host.name},", "quiesce.storage.thaw", "-e", json.dumps(named)]
-        play = Play(folder, argv, {})
-        try:
+        with running(folder, argv, {}) as play:
             yield play
-        finally:
-            play.kill()
 
     def let(self, *stages: str) -> None:
         """Let the snapshot go past these stages: ``frozen``, ``cloned``."""
@@ -192,6 +177,13 @@ class Scene:
         seconds = self.thawed(30) - asked
         result: dict[str, Any] = play.wait("ok", "Thaw")["result"]
         return seconds, result
+
+    def thaw_well(self, play: Play) -> float:
+        """Let a short play thaw what was held without a break, and end; return the seconds."""
+        seconds, result = self.request_thaw(play)
+        assert (result["held"], result["thawed_by"]) == (True, "request")
+        assert play.finish() == 0
+        return seconds
 
     # Looking
 

@@ -92,9 +92,7 @@ def test_frozen_while_frozen(stage: Scene, table: Table):
         play.wait("start", "Be frozen")
         sample = stage.written()
         assert "Device or resource busy" in by_hand(stage.host, "fsfreeze", "-f", DATA)
-        seconds, result = stage.request_thaw(play)
-        assert (result["held"], result["thawed_by"]) == (True, "request")
-        assert play.finish() == 0
+        seconds = stage.thaw_well(play)
     stage.no_guard_left()
     stage.nothing_lost(sample)
     table.note("hands", "fsfreeze -f while frozen", REQUEST, seconds, "the request")
@@ -122,9 +120,7 @@ def test_mounted_while_frozen(stage: Scene, table: Table, what: str):
         sample = stage.written()
         stage.host.run(*done)
         assert stage.frozen()
-        seconds, result = stage.request_thaw(play)
-        assert (result["held"], result["thawed_by"]) == (True, "request")
-        assert play.finish() == 0
+        seconds = stage.thaw_well(play)
     stage.no_guard_left()
     stage.host.run(*undone)
     if "over" in what:
@@ -179,9 +175,7 @@ def test_made_read_only_while_frozen(stage: Scene, table: Table):
         play.wait("start", "Be frozen")
         sample = stage.written()
         assert "busy" in by_hand(stage.host, "mount", "-o", "remount,ro", DATA)
-        seconds, result = stage.request_thaw(play)
-        assert (result["held"], result["thawed_by"]) == (True, "request")
-        assert play.finish() == 0
+        seconds = stage.thaw_well(play)
     stage.no_guard_left()
     stage.nothing_lost(sample)
     table.note("hands", "mount -o remount,ro while frozen", REQUEST, seconds, "the request")

@@ -4,10 +4,7 @@
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
 
-[ "$(id -u)" = 0 ] || die "the fault table freezes filesystems of test hosts: run it as root"
-"$ROOT/tests/tools/setup.sh" system
-enter_venv
-cd "$ROOT"
+enter_lab "the faults"
 # Most of it is waiting for deadlines, so several faults at once.
 run=(pytest tests/faults -n "${QUIESCE_FAULTS_AT_ONCE:-4}")
 if [ $# = 0 ]; then

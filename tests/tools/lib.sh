@@ -43,6 +43,16 @@ apt_install() {
         { cat "$log" >&2; die "apt-get install $* failed"; }
 }
 
+# enter_lab WHAT: root, the tools, loop devices and the environment, for what mounts and freezes.
+enter_lab() {
+    [ "$(id -u)" = 0 ] || die "$1 mount and freeze filesystems: run them as root"
+    "$ROOT/tests/tools/setup.sh" system
+    [ -e /dev/loop-control ] || modprobe loop 2>/dev/null || true
+    [ -e /dev/loop-control ] || die "$1 need loop devices, and there is no /dev/loop-control"
+    enter_venv
+    cd "$ROOT"
+}
+
 # enter_venv: what every tool runs in. The user's own settings for Ansible and Python
 # stay outside, or a test would mean something else on every machine.
 enter_venv() {

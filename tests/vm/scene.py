@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.faults.plays import Play, playing
+from tests.faults.plays import Play, freeze_stay_thaw, playing
 from tests.kernel.lab.load import PROGRAM
 from tests.kernel.processes import wait_for
 
@@ -88,22 +88,10 @@ class Scene:
     def play(self, **options: Any) -> Iterator[Play]:
         """Run ``Freeze``, ``Be frozen`` until :meth:`let`, ``Thaw``; with options of the freeze."""
         options = {"path": list(PATHS), "timeout": 120, "lease": LEASE, **options}
-        thaw = {"path": options["path"], "state": "thawed", "lease": options["lease"]}
         folder = self.folder / f"play-{next(self._plays)}"
         self._go = folder / "go"
         waiting = f"until [ -e {self._go} ]; do sleep 0.05; done"
-        block = [
-            {"name": "Freeze", "quiesce.storage.fsfreeze": {"state": "frozen", **options}},
-            # In the controller: nothing else must happen on the machine.
-            {
-                "name": "Be frozen",
-                "ansible.builtin.debug": {
-                    "msg": f"{{{{ lookup('ansible.builtin.pipe', {waiting!r}) }}}}"
-                },
-            },
-        ]
-        always = [{"name": "Thaw", "quiesce.storage.fsfreeze": thaw}]
-        with self._playing(folder, {"block": block, "always": always}) as running:
+        with self._playing(folder, freeze_stay_thaw(waiting, **options)) as running:
             yield running
 
     @contextmanager

@@ -93,10 +93,9 @@ def release(folder: Path, devices: Sequence[str], also_thaw: Sequence[str] = ())
         ``devices`` is stored on them.
     """
     deadline = time.monotonic() + _RELEASE_SECONDS
+    devices = _own(folder, devices)
     # One more filesystem comes free in each round: first the innermost, then what it was stored on.
     while True:
-        # A device that has come free may be another lab's by now.
-        devices = [device for device in devices if device in loops_of(folder)]
         _mount_hidden(devices, folder / "rescue")
         mine = _mounts_of(folder, devices)
         _thaw([*(mount.mountpoint for mount in mine), *also_thaw])
@@ -107,9 +106,16 @@ def release(folder: Path, devices: Sequence[str], also_thaw: Sequence[str] = ())
         for device in devices:
             if is_attached(device) and not is_claimed(device):
                 detach(device)
+        devices = _own(folder, devices)
         if not devices or time.monotonic() > deadline:
             return
         time.sleep(0.02)
+
+
+def _own(folder: Path, devices: Sequence[str]) -> list[str]:
+    """Return which of ``devices`` are the lab's: one that came free may be another's by now."""
+    own = loops_of(folder)
+    return [device for device in devices if device in own]
 
 
 def _mounts_of(folder: Path, devices: Iterable[str]) -> list[Mount]:
