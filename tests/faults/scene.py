@@ -227,12 +227,15 @@ class Scene:
         wait_for(lambda: set(self.host.states().values()) == {"thawed"}, seconds)
         return time.monotonic()
 
-    def thawed_by_deadline(self, patience: float = 30, early: bool = False) -> float:
+    def thawed_by_deadline(
+        self, deadline: float = 0.0, patience: float = 30, early: bool = False
+    ) -> float:
         """Wait for the thaw, which the deadline has to bring; return by how much it was late.
 
+        :param deadline: where that has been read before (seconds since 1970).
         :param early: it may come before, too.
         """
-        deadline = max(self.deadlines())
+        deadline = deadline or max(self.deadlines())
         self.thawed(patience)
         late = time.time() - deadline
         assert late < LATE, f"{late:+.3f} s from the deadline"

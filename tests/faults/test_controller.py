@@ -35,10 +35,11 @@ def test_before_the_freeze_returns(stage: Scene, table: Table, how: str):
     with stage.slow(), stage.role(flush=False, timeout=8) as play:
         stage.wait_until("freezing")
         sample = stage.written()
+        deadline = max(stage.deadlines())
         ENDS[how](play)
-        finished(play, how)
         stage.wait_until("frozen")
-        late = stage.thawed_by_deadline(early=how == "Ctrl-C")
+        late = stage.thawed_by_deadline(deadline, early=how == "Ctrl-C")
+        finished(play, how)
     stage.no_guard_left()
     stage.nothing_lost(sample)
     table.note(
@@ -52,9 +53,10 @@ def test_while_frozen(stage: Scene, table: Table, how: str):
         play.wait("start", "Be frozen")
         assert set(stage.host.frozen()) == set(stage.host.paths)
         sample = stage.written()
+        deadline = max(stage.deadlines())
         ENDS[how](play)
+        late = stage.thawed_by_deadline(deadline, early=how == "Ctrl-C")
         finished(play, how)
-        late = stage.thawed_by_deadline(early=how == "Ctrl-C")
     stage.no_guard_left()
     stage.nothing_lost(sample)
     table.note("controller", f"{how} while frozen", DEADLINE[how], max(0.0, late), "deadline")
@@ -66,9 +68,10 @@ def test_while_the_snapshot_is_taken(stage: Scene, table: Table, how: str):
     with stage.role() as play:
         play.wait("start", "Clone the images")
         sample = stage.written()
+        deadline = max(stage.deadlines())
         ENDS[how](play)
+        late = stage.thawed_by_deadline(deadline, early=how == "Ctrl-C")
         finished(play, how)
-        late = stage.thawed_by_deadline(early=how == "Ctrl-C")
     stage.no_guard_left()
     stage.nothing_lost(sample)
     table.note(
