@@ -81,6 +81,7 @@ class Account:
                     **{key: each[key] for key in _SHOWN},
                     "flush_seconds": row.flush_seconds,
                     "freeze_seconds": row.done - row.started if row.done else None,
+                    "pause": self._board.pause(number),
                     "broken": iso(row.broken),
                     "ours": row.status == FROZEN and not row.released,
                     "error": self._thawer.errors.get(number),

@@ -82,6 +82,17 @@ class Board:
         self.header = Header.from_buffer(memory)
         self.rows = list((Row * count).from_buffer(memory, ctypes.sizeof(Header)))
 
+    def pause(self, number: int) -> float | None:
+        """Seconds that a writer was blocked: our own, where one slept on the filesystem.
+
+        Without it, from the call of the freeze to the return of the thaw. None until the thaw.
+        """
+        row = self.rows[number]
+        if row.armed:
+            return row.woke - row.entered if row.woke else None
+        over = row.broken or row.thawed
+        return over - row.started if row.started and over else None
+
     def frozen_seconds(self) -> float:
         """Seconds from the freeze to the first thaw of any of the set, or to now."""
         over = [row.broken or row.thawed for row in self.rows if row.broken or row.thawed]

@@ -13,8 +13,12 @@ from ansible_collections.quiesce.storage.plugins.module_utils._board import Boar
 from ansible_collections.quiesce.storage.plugins.module_utils._children import (
     Member,
     fork,
-    freezer,
     witnesses,
+)
+from ansible_collections.quiesce.storage.plugins.module_utils._freezer import (
+    FLUSH,
+    FREEZE,
+    freezer,
 )
 
 
@@ -66,17 +70,17 @@ class Family:
         watched = [member for member in self._members if sleep and not member.remount]
         if watched:
             self._start_witnesses(watched)
-        go_read, self._go = os.pipe()
+        orders, self._orders = os.pipe()
         fork(
-            lambda: freezer(self._board, self._members, self._report_write, go_read, flush_timeout),
+            lambda: freezer(self._board, self._members, self._report_write, orders, flush_timeout),
             [member.fd for member in self._members]
             + [member.start for member in watched]
-            + [self._report_write, go_read],
+            + [self._report_write, orders],
         )
         for member in watched:
             os.close(member.start)
         os.close(self._report_write)
-        os.close(go_read)
+        os.close(orders)
 
     def _start_witnesses(self, watched: Sequence[Member]) -> None:
         self.bell, write = os.pipe()
@@ -91,12 +95,16 @@ class Family:
             member.witness = pid
             os.close(member.wake)
 
+    def let_flush(self) -> None:
+        """Have the freezer flush once more."""
+        os.write(self._orders, FLUSH)
+
     def let_freeze(self) -> None:
         """The word that the freezer waits for after the flush."""
-        os.write(self._go, b"G")
+        os.write(self._orders, FREEZE)
 
     def stop_freezing(self) -> None:
         """No further filesystem is frozen; the one under way cannot be stopped."""
         if not self._board.header.stop:
             self._board.header.stop = 1
-            os.close(self._go)
+            os.close(self._orders)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _filesystems, _ioctl, _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
@@ -219,8 +219,13 @@ class Freeze:
             each.state = FROZEN
         return self.result(bool(self.set))
 
-    def freeze(self) -> tuple[dict[str, Any], Conversation | None]:
-        """Freeze the set under a guard; the answer, and the conversation with the guard."""
+    def freeze(
+        self, use: Callable[[Conversation], None] = lambda _conversation: None
+    ) -> tuple[dict[str, Any], Conversation | None]:
+        """Freeze the set under a guard; the answer, and the conversation with the guard.
+
+        ``use`` is called the moment that all is frozen.
+        """
         if not self.set:
             return self.result(False), None
         if not self.wish.tied:
@@ -234,6 +239,7 @@ class Freeze:
             if self._found_frozen(event):
                 return self.result(False), None
             raise QuiesceError(self._why(name, event), **self.result(False))
+        use(conversation)
         self.look()
         for each, report in zip(self.set, event["filesystems"]):
             each.state = FROZEN if each.state == UNKNOWN else each.state

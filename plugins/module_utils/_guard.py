@@ -16,10 +16,9 @@ import errno
 import gc
 import os
 import posixpath
-import select
 import signal
 import socket
-from typing import Any, Callable, Sequence
+from typing import Any, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._account import Account
@@ -33,11 +32,13 @@ from ansible_collections.quiesce.storage.plugins.module_utils._board import (
 from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._family import Family
+from ansible_collections.quiesce.storage.plugins.module_utils._freezer import DONE, FLUSHED
 from ansible_collections.quiesce.storage.plugins.module_utils._process import (
     allow_many_descriptors,
     harden,
 )
 from ansible_collections.quiesce.storage.plugins.module_utils._proof import POLL_SECONDS, Proof
+from ansible_collections.quiesce.storage.plugins.module_utils._reception import Reception
 from ansible_collections.quiesce.storage.plugins.module_utils._thaw import Thawer
 from ansible_collections.quiesce.storage.plugins.module_utils._wire import Line, receive_set
 
@@ -68,10 +69,7 @@ class Guard:
             Member(fd, each["directory"], each["remount"], each["level"])
             for fd, each in zip(fds, self._sets)
         ]
-        self._poller = select.poll()
-        self._handlers: dict[int, Callable[[], None]] = {}
-        self._lines: set[Line] = set()
-
+        self._reception = Reception(self._hear, self._broken_off)
         self._family = Family(self._board, self._members, request["lease"], lock)
         harden()
         self._proof = Proof(
@@ -85,13 +83,13 @@ class Guard:
         self._account = Account(
             request["lease"], self._sets, self._board, self._proof, self._thawer
         )
-        self._register(self._family.second, self._second_lost)
-        self._register(self._family.report, self._freezer_reports)
+        self._reception.register(self._family.second, self._second_lost)
+        self._reception.register(self._family.report, self._freezer_reports)
         if self._family.bell is not None:
-            self._register(self._family.bell, self._bell_rung)
+            self._reception.register(self._family.bell, self._bell_rung)
         self._watch_signals()
-        self._listen()
-        self._add(client)
+        self._reception.listen(os.path.join(_lease.folder(request["lease"]), "socket"))
+        self._reception.add(client)
         try:
             self._account.note(self._phase)
         except OSError:
@@ -109,22 +107,12 @@ class Guard:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, lambda *_ignored: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        self._register(self._signals, self._signalled)
-
-    def _listen(self) -> None:
-        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._server.bind(os.path.join(_lease.folder(self._request["lease"]), "socket"))
-        self._server.listen(16)
-        self._server.setblocking(False)
-        self._register(self._server.fileno(), self._accept)
+        self._reception.register(self._signals, self._signalled)
 
     def run(self) -> None:
         """Until everything is thawed and said."""
         while not self._finished():
-            for fd, _event in self._poller.poll(self._patience() * 1000):
-                handler = self._handlers.get(fd)
-                if handler:
-                    handler()
+            self._reception.wait(self._patience())
             self._tick()
         self._account.forget()
 
@@ -169,16 +157,16 @@ class Guard:
 
     def _freezer_reports(self) -> None:
         word = os.read(self._family.report, 1)
-        if word == b"F" and self._phase == FLUSHING:
+        if word == FLUSHED and self._phase == FLUSHING:
             self._since = now()
             self._account.arm(self._request["timeout"])
             self._phase = FREEZING
             self._note()
             self._family.let_freeze()
-        elif word == b"D" and self._phase == FREEZING:
+        elif word == DONE and self._phase == FREEZING:
             self._freezing_done()
         elif not word:
-            self._unregister(self._family.report)
+            self._reception.unregister(self._family.report)
             self._freezer_gone = True
             if self._phase in (FLUSHING, FREEZING):
                 self._fail({"reason": "freezer_lost", "row": self._stuck()})
@@ -218,7 +206,7 @@ class Guard:
                 self._end("guard_lost")
 
     def _second_lost(self) -> None:
-        self._unregister(self._family.second)
+        self._reception.unregister(self._family.second)
         self._second_missing = True
 
     def _replace_second(self) -> None:
@@ -226,40 +214,19 @@ class Guard:
         self._second_retry = now() + _TICK_SECONDS
         with contextlib.suppress(OSError):
             self._family.start_second()
-            self._register(self._family.second, self._second_lost)
+            self._reception.register(self._family.second, self._second_lost)
             self._second_missing = False
 
     def _bell_rung(self) -> None:
         """A witness woke; the look that follows every event says which."""
         bell = self._family.bell
         if bell is not None and not os.read(bell, 4096):
-            self._unregister(bell)
+            self._reception.unregister(bell)
 
-    def _accept(self) -> None:
-        try:
-            connection, _address = self._server.accept()
-        except OSError:
-            return
-        line = Line(connection)
-        if line.of_root():
-            self._add(line)
-        else:
-            line.close()
-
-    def _add(self, line: Line) -> None:
-        self._lines.add(line)
-        self._register(line.fileno(), lambda: self._read(line))
-
-    def _read(self, line: Line) -> None:
-        for request in line.read():
-            line.send(self._answer(request))
-        if line.closed:
-            self._unregister(line.fileno())
-            self._lines.discard(line)
-            line.close()
-            if line is self._client:
-                self._client = None
-                self._client_gone()
+    def _broken_off(self, line: Line) -> None:
+        if line is self._client:
+            self._client = None
+            self._client_gone()
 
     def _client_gone(self) -> None:
         """Who asked for the freeze is no more: nobody would know of it."""
@@ -267,6 +234,9 @@ class Guard:
             self._fail({"reason": "client_lost"})
         elif self._request["tied"] and self._phase == HOLDING:
             self._end("other")
+
+    def _hear(self, request: Any, _line: Line) -> dict[str, Any]:
+        return self._answer(request)
 
     def _answer(self, request: Any) -> dict[str, Any]:
         operation = request.get("op") if isinstance(request, dict) else None
@@ -366,14 +336,6 @@ class Guard:
     def _note(self) -> None:
         with contextlib.suppress(OSError):
             self._account.note(self._phase)
-
-    def _register(self, fd: int, handler: Callable[[], None]) -> None:
-        self._handlers[fd] = handler
-        self._poller.register(fd, select.POLLIN)
-
-    def _unregister(self, fd: int) -> None:
-        self._handlers.pop(fd, None)
-        self._poller.unregister(fd)
 
 
 def main(rendezvous: str) -> None:

@@ -5,29 +5,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import glob
 import os
 import selectors
 import shutil
-import signal
-import subprocess
 from datetime import datetime
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
+from ansible_collections.quiesce.storage.plugins.module_utils._command import Command
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError, shown
 from ansible_collections.quiesce.storage.plugins.module_utils._freeze import Freeze, Wish
 from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import Conversation
 
-_PR_SET_PDEATHSIG = 1
 # Where system commands live, as AnsibleModule.get_bin_path adds them.
 _SYSTEM_PATH = ("/sbin", "/usr/sbin", "/usr/local/sbin")
 # What a command's own children may still say after it has ended.
 _DRAIN_SECONDS = 0.1
 _KILLED_SECONDS = 2.0
-_libc = ctypes.CDLL(None)
+_POLL_SECONDS = 0.0005
+# What is known where the guard was lost, and so nobody could be asked.
+_LOST: dict[str, Any] = {
+    "held": False,
+    "thawed_by": "guard_lost",
+    "frozen_seconds": None,
+    "filesystems": [],
+}
 
 
 class Commands(NamedTuple):
@@ -89,30 +92,56 @@ class Run:
         self._argvs = commands.prepared()
         self.freeze = Freeze(wish)
         self.results: list[dict[str, Any]] = []
+        self._failure: str | None = None
+        self._proof: dict[str, Any] | None = None
 
     def run(self) -> dict[str, Any]:
         """Freeze, run, thaw; ``QuiesceError`` with all that is known when any of it failed."""
         self._refuse_frozen()
-        answer, conversation = self.freeze.freeze()
-        if conversation is None:
-            raise QuiesceError(self._not_run(), **answer)
+        commands = [self._start(argv) for argv in self._argvs]
         try:
-            failure = self._run_all(conversation)
+            answer = self._run(commands)
         finally:
-            proof = conversation.request({"op": "thaw", "devices": None})
-            conversation.close()
-        answer.update(self._proof(proof))
-        self.freeze.look()
-        answer["filesystems"] = [each.facts() for each in self.freeze.set]
-        answer["results"] = self.results
-        if failure:
-            raise QuiesceError(failure, **answer)
+            for command in commands:
+                command.close()
+        if self._failure:
+            raise QuiesceError(self._failure, **answer)
         if not answer["held"]:
             raise QuiesceError(
                 "the commands ran, but the freeze was not held (thawed by: %s): do not trust the "
                 "snapshot" % answer["thawed_by"],
                 **answer,
             )
+        return answer
+
+    def _start(self, argv: list[str]) -> Command:
+        """Have a process ready to become the command, so that the freeze need not wait for that."""
+        environment = {**os.environ, **self._commands.environment}
+        try:
+            return Command(argv, self._commands.chdir or "/", environment)
+        except (OSError, ValueError) as error:
+            raise QuiesceError(
+                "%r could not be run: %s; nothing was frozen" % (argv[0], error)
+            ) from error
+
+    def _run(self, commands: Sequence[Command]) -> dict[str, Any]:
+        def run_all(conversation: Conversation) -> None:
+            try:
+                self._failure = self._run_all(commands, conversation)
+            finally:
+                self._proof = conversation.request({"op": "thaw", "devices": None})
+
+        answer, conversation = self.freeze.freeze(run_all)
+        if conversation is None:
+            raise QuiesceError(self._not_run(), **answer)
+        conversation.close()
+        self.freeze.look()
+        proof = self._proof or _LOST
+        answer.update({key: proof[key] for key in ("held", "thawed_by", "frozen_seconds")})
+        for each, told in zip(self.freeze.set, proof["filesystems"]):
+            each.extra["pause"] = told["pause"]
+        answer["filesystems"] = [each.facts() for each in self.freeze.set]
+        answer["results"] = self.results
         return answer
 
     def predict(self) -> dict[str, Any]:
@@ -129,91 +158,66 @@ class Run:
         why = self.freeze.warnings or ["the set is frozen already, by the lease that was named"]
         return "the commands were not run: %s" % "; ".join(why)
 
-    @staticmethod
-    def _proof(proof: dict[str, Any] | None) -> dict[str, Any]:
-        if proof is None:
-            return {"held": False, "thawed_by": "guard_lost", "frozen_seconds": None}
-        return {key: proof[key] for key in ("held", "thawed_by", "frozen_seconds")}
-
-    def _run_all(self, conversation: Conversation) -> str | None:
+    def _run_all(self, commands: Sequence[Command], conversation: Conversation) -> str | None:
         """Why the snapshot failed, or None."""
-        for argv in self._argvs:
+        for command in commands:
             try:
-                ended, result = self._run_one(argv, conversation)
-            except (OSError, ValueError) as error:
-                # A missing interpreter, a format not known, too many words, a zero byte.
-                return "%r could not be run: %s" % (argv[0], error)
+                ended, result = _run_one(command, conversation)
+            except OSError as error:
+                # A missing interpreter, a format not known, too many words.
+                return "%r could not be run: %s" % (command.argv[0], error)
             self.results.append(result)
             if ended:
-                return "%r was ended: %s" % (argv[0], ended)
+                return "%r was ended: %s" % (command.argv[0], ended)
             if result["rc"] != 0:
-                return "%r failed with rc %d; see results" % (argv[0], result["rc"])
+                return "%r failed with rc %d; see results" % (command.argv[0], result["rc"])
         return None
 
-    def _run_one(
-        self, argv: list[str], conversation: Conversation
-    ) -> tuple[str | None, dict[str, Any]]:
-        began, since = datetime.now(), now()
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=self._commands.chdir or "/",
-            env={**os.environ, **self._commands.environment},
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-        )
-        ended, output = _attend(process, conversation)
-        delta = now() - since
-        return ended, {
-            "argv": argv,
-            "rc": process.returncode,
-            "stdout": output[0].decode("utf-8", "replace"),
-            "stderr": output[1].decode("utf-8", "replace"),
-            "start": str(began),
-            "end": str(datetime.now()),
-            "delta": "%d:%02d:%09.6f" % (delta // 3600, delta % 3600 // 60, delta % 60),
-        }
+
+def _run_one(command: Command, conversation: Conversation) -> tuple[str | None, dict[str, Any]]:
+    began, since = datetime.now(), now()
+    command.go()
+    ended, output = _attend(command, conversation)
+    delta = now() - since
+    return ended, {
+        "argv": command.argv,
+        "rc": command.rc,
+        "stdout": output[0].decode("utf-8", "replace"),
+        "stderr": output[1].decode("utf-8", "replace"),
+        "start": str(began),
+        "end": str(datetime.now()),
+        "delta": "%d:%02d:%09.6f" % (delta // 3600, delta % 3600 // 60, delta % 60),
+    }
 
 
-def _attend(
-    process: subprocess.Popen[bytes], conversation: Conversation
-) -> tuple[str | None, list[bytes]]:
+def _attend(command: Command, conversation: Conversation) -> tuple[str | None, list[bytes]]:
     """Read what a command says until it ends; end it when the freeze does."""
     ended, stop = None, None
     output = [b"", b""]
     with selectors.DefaultSelector() as selector:
-        for index, stream in enumerate((process.stdout, process.stderr)):
-            selector.register(stream, selectors.EVENT_READ, index)  # type: ignore[arg-type]
+        for index, stream in enumerate(command.output):
+            selector.register(stream, selectors.EVENT_READ, index)
         selector.register(conversation.fileno(), selectors.EVENT_READ, None)
+        quiet = False
         while True:
-            for key, _events in selector.select(0.02 if stop is None else 0.0):
+            for key, _events in selector.select(_POLL_SECONDS if quiet else 0.02):
                 if key.data is None:
                     selector.unregister(key.fileobj)
                     ended = _why_over(conversation)
                     if ended is None:
                         selector.register(conversation.fileno(), selectors.EVENT_READ, None)
                     else:
-                        with contextlib.suppress(ProcessLookupError):
-                            os.killpg(process.pid, signal.SIGKILL)
+                        command.kill()
                     continue
                 piece = os.read(key.fd, 65536)
                 output[key.data] += piece
                 if not piece:
                     selector.unregister(key.fileobj)
-            if process.poll() is not None and stop is None:
+            if stop is None and command.ended():
                 stop = now() + _DRAIN_SECONDS
             quiet = not [key for key in selector.get_map().values() if key.data is not None]
             if stop is not None and (quiet or now() > stop):
-                break
-            if quiet and stop is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.02)
-    for stream in (process.stdout, process.stderr):
-        if stream:
-            stream.close()
-    return ended, output
+                return ended, output
 
 
 def _why_over(conversation: Conversation) -> str | None:
@@ -225,7 +229,3 @@ def _why_over(conversation: Conversation) -> str | None:
             return "the deadline (timeout) came before it was done, and the set was thawed"
         return "the set was thawed (by: %s) before it was done" % event["thawed_by"]
     return None
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

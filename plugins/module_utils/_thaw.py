@@ -5,62 +5,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
-import threading
-from typing import Callable, Sequence
+from typing import Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _ioctl
 from ansible_collections.quiesce.storage.plugins.module_utils._board import Board
 from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
+from ansible_collections.quiesce.storage.plugins.module_utils._worker import Worker
 
 # A thaw takes well below a millisecond (measured); one that takes longer than this is
 # stuck on its storage, and what it is stored on may be what it waits for.
 _PATIENCE_SECONDS = 0.1
-
-
-# All that a worker does is one ioctl; its stack is locked in memory.
-_STACK_BYTES = 128 << 10
-
-
-class _Worker:
-    """A thread that does one thing whenever it is asked to.
-
-    It is there before it is needed: a host on which a freeze blocks everything may come to have
-    no room for another thread.
-    """
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
-        self._ended = False
-        self._asked = threading.Semaphore(0)
-        self._idle = threading.Event()
-        self._idle.set()
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def ask(self) -> None:
-        """Have it begin, unless it is at it."""
-        if self._idle.is_set():
-            self._idle.clear()
-            self._asked.release()
-
-    def end(self) -> None:
-        """Have the thread end, once it is done."""
-        self._ended = True
-        self._asked.release()
-
-    def wait(self, seconds: float) -> None:
-        """Wait until it is done, for that long at most."""
-        self._idle.wait(seconds)
-
-    def _run(self) -> None:
-        while self._asked.acquire() and not self._ended:
-            # Whatever went wrong, it has to be there for the next attempt.
-            with contextlib.suppress(Exception):
-                self._work()
-            self._idle.set()
 
 
 class Thawer:
@@ -71,9 +28,8 @@ class Thawer:
         self._board = board
         self._members = members
         self.errors: dict[int, str] = {}
-        threading.stack_size(_STACK_BYTES)
         self._workers = [
-            _Worker(functools.partial(self._thaw, number)) for number in range(len(members))
+            Worker(functools.partial(self._thaw, number)) for number in range(len(members))
         ]
 
     def thaw(self, numbers: Sequence[int]) -> None:

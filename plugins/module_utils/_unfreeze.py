@@ -60,6 +60,7 @@ class Thaw:
         # Of how this lease ended it can be told even where its paths lead nowhere any more.
         record = (_lease.read(lease) if lease else None) or {"filesystems": []}
         self._ended = [each for each in record["filesystems"] if record.get("ended")]
+        self._pauses: dict[str, float | None] = {}
         self._states = States(self._leases)
         # Filesystems of leases that the paths named when they were frozen: after a lazy
         # unmount the path leads elsewhere, and the guard still holds what it led to.
@@ -153,6 +154,7 @@ class Thaw:
             answer = ask(held.name, {"op": "thaw", "devices": devices})
         if answer is not None and answer.get("ok"):
             for each in answer["filesystems"]:
+                self._pauses[each["device"]] = each["pause"]
                 if each["error"]:
                     self.warnings.append(
                         "%s could not be thawed yet: %s; the guard (pid %s) goes on trying"
@@ -212,14 +214,15 @@ class Thaw:
             self.warnings.append("%s is still %s, %s" % (each, each.state, holder))
 
     def _result(self, changed: bool, proof: dict[str, Any]) -> dict[str, Any]:
+        for each in self.set:
+            each.extra = {"pause": self._pauses.get(each.device)}
         filesystems = [each.facts() for each in self.set]
         known = {each.device for each in self.set}
-        for device, each in self._remembered.items():
+        for device, member in self._remembered.items():
             if device not in known:
-                shown = {key: each[key] for key in ("path", "mountpoint", "source", "fstype")}
-                filesystems.append(
-                    {**shown, "device": device, "before": FROZEN, "state": self._left(device)}
-                )
+                shown = {key: member[key] for key in ("path", "mountpoint", "source", "fstype")}
+                told = {"state": self._left(device), "pause": self._pauses.get(device)}
+                filesystems.append({**shown, "device": device, "before": FROZEN, **told})
         return {
             "changed": changed,
             "filesystems": filesystems,

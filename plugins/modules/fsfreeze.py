@@ -127,6 +127,15 @@ filesystems:
       description: How long the freezing itself took; writers wait from its beginning.
       type: float
       returned: on a freeze
+    pause:
+      description:
+        - Seconds that writers were blocked on this filesystem, measured by a process of the guard
+          that was blocked as they were. A file system that is remounted read-only blocks nobody; then
+          it is how long it was read-only.
+        - Null where that is not known, as of a freeze without a lease, or one that ended before.
+      type: float
+      returned: O(state=thawed)
+      sample: 0.047
 left_out:
   description: Filesystems that were left out (O(unsupported=skip)), as in RV(filesystems), each
     with a C(reason).

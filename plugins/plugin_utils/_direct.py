@@ -64,6 +64,7 @@ def release(
             **{key: each[key] for key in _SHOWN},
             "before": "frozen",
             "state": "frozen" if each["ours"] else "thawed",
+            "pause": each["pause"],
         }
         for each in answer["filesystems"]
     ]
@@ -79,7 +80,7 @@ def thaw(
     answer = _ask(execute, interpreter, lease, {"op": "thaw", "devices": None}, paths)
     if answer is None:
         return None
-    states = {"before": "unknown", "state": "unknown"}
+    states = {"before": "unknown", "state": "unknown", "pause": None}
     filesystems = [{"path": path, **_UNKNOWN, **states} for path in paths]
     if lease:
         return {**_proof(answer), "filesystems": filesystems}

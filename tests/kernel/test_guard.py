@@ -276,7 +276,7 @@ def test_killed_while_storage_is_slow(lab: Lab, victims: str) -> None:
                     text=True,
                 )
                 wait_for(lambda: reader.state(fds[1]) == "freezing", 10)
-                assert reader.state(fds[0]) == "frozen"
+                wait_for(lambda: reader.state(fds[0]) == "frozen", 10)
                 second = [pid for pid in of_lease(LEASE) if not children(pid)]
                 guard = next(pid for pid in of_lease(LEASE) if children(pid))
                 chosen = [guard] if victims == "guard" else [*children(guard), guard]

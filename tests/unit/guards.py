@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._children import M
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._guard import Guard
 from ansible_collections.quiesce.storage.plugins.module_utils._proof import Proof
+from ansible_collections.quiesce.storage.plugins.module_utils._reception import Reception
 from ansible_collections.quiesce.storage.plugins.module_utils._thaw import Thawer
 from ansible_collections.quiesce.storage.plugins.module_utils._wire import Line
 
@@ -96,9 +96,7 @@ class Holding:
             "_sets": sets,
             "_board": self.board,
             "_members": members,
-            "_poller": select.poll(),
-            "_handlers": {},
-            "_lines": set(),
+            "_reception": Reception(guard._hear, guard._broken_off),
             "_family": _Family(self.board),
             "_proof": proof,
             "_thawer": thawer,
@@ -119,8 +117,9 @@ class Holding:
 
     def read(self, line: Line) -> None:
         """Have the guard read a connection, as its loop does."""
-        self.guard._add(line)
-        self.guard._read(line)
+        reception: Reception = vars(self.guard)["_reception"]
+        reception.add(line)
+        reception.wait(0.0)
 
     def hang_up(self) -> None:
         """The client of the freeze goes away."""

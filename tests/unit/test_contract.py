@@ -149,7 +149,7 @@ def test_a_filesystem_returns_just_what_is_documented() -> None:
     mount = Mount(device="8:1", mountpoint="/srv", fstype="xfs", source="/dev/vdb")
     each = Filesystem(Place("/srv/db", -1, True, mount))
     assert list(each.facts()) == _FILESYSTEM
-    each.extra = {"flush_seconds": 0.1, "freeze_seconds": 0.2}
+    each.extra = {"flush_seconds": 0.1, "freeze_seconds": 0.2, "pause": 0.3}
     contains = returned("fsfreeze")["filesystems"]["contains"]
     assert set(each.facts()) == set(contains)
     assert str(each) == "/srv (xfs on /dev/vdb)"

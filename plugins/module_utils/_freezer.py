@@ -1,0 +1,205 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The freezer: the child of a guard that flushes and freezes, and may get stuck in that.
+
+Filesystems that are not stored on each other are flushed, and frozen, at the same time: the pause
+of a set is then about as long as that of one.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from typing import Callable, NoReturn, Sequence
+
+from ansible_collections.quiesce.storage.plugins.module_utils import _ioctl
+from ansible_collections.quiesce.storage.plugins.module_utils._board import (
+    FAILED,
+    FROZEN,
+    NO_WITNESS,
+    STARTED,
+    Board,
+    Row,
+)
+from ansible_collections.quiesce.storage.plugins.module_utils._children import Member, asleep
+from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
+from ansible_collections.quiesce.storage.plugins.module_utils._worker import Worker
+
+FLUSH, FREEZE = b"L", b"G"
+"""What a freezer is told: to flush once more, or to freeze."""
+FLUSHED, DONE = b"F", b"D"
+"""What it says: the flush is over; all are frozen, or one could not be."""
+
+# A further flush is worth its while only above this; below it a freeze's own flush is
+# as short (measured: the floor of a freeze is 25 to 40 ms).
+_FLUSHED_SECONDS = 0.2
+_FLUSH_ROUNDS = 5
+# A freeze takes one grace period of the kernel's RCU (measured: 30 to 40 ms), and less
+# than a millisecond right after a thaw: then the witness may come too late, and one
+# pause of a grace period lets the next attempt take its full time.
+_ATTEMPTS = 5
+_GRACE_SECONDS = 0.05
+# For a witness to begin its call. A later one is seen to be late.
+_BEGIN_SECONDS = 0.02
+# For a witness that has begun to be seen asleep, where it gets a processor at all.
+_ASLEEP_SECONDS = 1.0
+
+
+def freezer(
+    board: Board, members: Sequence[Member], report: int, orders: int, flush_timeout: float
+) -> NoReturn:
+    """Flush, say so, and do what is ordered until there are no more orders, or all are frozen."""
+    team = _Team(board, members)
+    if flush_timeout:
+        team.flush(flush_timeout)
+    os.write(report, FLUSHED)
+    word = os.read(orders, 1)
+    while word == FLUSH:
+        team.flush_once()
+        os.write(report, FLUSHED)
+        word = os.read(orders, 1)
+    if word:
+        team.freeze()
+        os.write(report, DONE)
+        team.wait()
+    os._exit(0)
+
+
+class _Team:
+    """A thread for each member, since a call that blocks must not keep the others waiting."""
+
+    def __init__(self, board: Board, members: Sequence[Member]) -> None:
+        self._board = board
+        self._members = members
+        self._work: Callable[[int], None] = self._flush
+        self._done = threading.Semaphore(0)
+        self._workers = [
+            Worker(functools.partial(self._do, number)) for number in range(len(members))
+        ]
+        levels = sorted({member.level for member in members})
+        self._levels = [
+            [number for number, member in enumerate(members) if member.level == level]
+            for level in levels
+        ]
+
+    def flush(self, budget: float) -> None:
+        """Flush all until another round no longer helps, or one may not begin any more."""
+        end, last = now() + budget, None
+        for _round in range(_FLUSH_ROUNDS):
+            began = now()
+            if began >= end or self._stopped():
+                return
+            self.flush_once()
+            took = now() - began
+            if took < _FLUSHED_SECONDS or (last is not None and took > last * 0.8):
+                return
+            last = took
+
+    def flush_once(self) -> None:
+        """Flush all, each before what it is stored on."""
+        self._work = self._flush
+        for level in self._levels:
+            self._ask(level)
+            for _number in level:
+                self._done.acquire()
+
+    def freeze(self) -> None:
+        """Freeze all, each before what it is stored on; return at the first that fails."""
+        self._work = self._freeze
+        for level in self._levels:
+            self._ask(level)
+            for _number in level:
+                self._done.acquire()
+                if any(row.status == FAILED for row in self._board.rows):
+                    return
+
+    def wait(self) -> None:
+        """Until nothing is under way."""
+        for worker in self._workers:
+            worker.wait()
+
+    def _ask(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self._workers[number].wait()
+            self._workers[number].ask()
+
+    def _stopped(self) -> bool:
+        return bool(self._board.header.stop)
+
+    def _do(self, number: int) -> None:
+        try:
+            self._work(number)
+        finally:
+            self._done.release()
+
+    def _flush(self, number: int) -> None:
+        row, began = self._board.rows[number], now()
+        try:
+            _ioctl.flush(self._members[number].fd)
+        except OSError:
+            # The freeze flushes as well and answers for it.
+            return
+        row.flush_seconds += now() - began
+
+    def _freeze(self, number: int) -> None:
+        row = self._board.rows[number]
+        if self._stopped():
+            return
+        row.started = now()
+        row.status = STARTED
+        try:
+            self._freeze_watched(row, self._members[number])
+        except OSError as error:
+            row.errno = error.errno or 0
+            row.status = FAILED
+            return
+        row.done = now()
+        row.status = FROZEN
+
+    def _freeze_watched(self, row: Row, member: Member) -> None:
+        if member.remount:
+            _ioctl.set_read_only(member.fd, True)
+            return
+        if not member.witness:
+            _ioctl.freeze(member.fd)
+            return
+        begun = row.entering
+        os.write(member.start, b"W")
+        _wait(lambda: row.entering > begun, _BEGIN_SECONDS)
+        for _attempt in range(_ATTEMPTS):
+            _ioctl.freeze(member.fd)
+            returned = now()
+            if self._stopped() or _armed(row, member, returned):
+                return
+            _ioctl.thaw(member.fd)
+            time.sleep(_GRACE_SECONDS)
+            if self._stopped():
+                break
+        raise OSError(NO_WITNESS, "no witness")
+
+
+def _armed(row: Row, member: Member, returned: float) -> bool:
+    """Whether the freeze is unbroken from the very start, and watched.
+
+    The witness had begun its call before the freeze was complete, has not ended it, and sleeps.
+    """
+    call = row.entering
+
+    def still() -> bool:
+        return row.completed == call - 1
+
+    if not still() or row.entered > returned:
+        return False
+    _wait(lambda: asleep(member.witness, row.task) or not still(), _ASLEEP_SECONDS)
+    if asleep(member.witness, row.task) and still():
+        row.armed = call
+    return row.armed == call
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> None:
+    end = now() + seconds
+    while not condition() and now() < end:
+        time.sleep(0.0001)
