@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import Any, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
@@ -42,9 +43,16 @@ class Account:
             "guard_pid": os.getpid(),
         }
 
-    def arm(self, timeout: int) -> None:
-        """The freeze begins now, or is renewed: set the deadline, 0 for none."""
-        header, moment = self._board.header, now()
+    def agree(self, at: float) -> None:
+        """Say for when a freeze is agreed (seconds since 1970)."""
+        self._lease["at"] = iso(now() + at - time.time())
+
+    def arm(self, timeout: int, start: float = 0.0) -> None:
+        """The freeze begins, or is renewed: set the deadline, 0 for none.
+
+        :param start: when it begins, on our clock; now where that is over.
+        """
+        header, moment = self._board.header, max(now(), start)
         header.deadline = moment + timeout if timeout else 0.0
         if not header.frozen_at:
             header.frozen_at = moment
@@ -90,15 +98,19 @@ class Account:
             ],
         }
 
-    def conclude(self, thawed_by: str) -> None:
-        """Say in the record how it ended, unless who asked for the end is told so directly."""
+    def conclude(self, thawed_by: str, failure: dict[str, Any] | None = None) -> None:
+        """Say in the record how it ended, unless who asked for the end is told so directly.
+
+        :param failure: why the set could not be frozen, where nobody is there to be told.
+        """
         self.thawed_by = thawed_by
         self._board.header.ended = 1
         if thawed_by == "request":
             self.forget()
             return
         with contextlib.suppress(OSError):
-            _lease.conclude(self._name, self.held(), thawed_by, self._board.frozen_seconds())
+            frozen_seconds = self._board.frozen_seconds()
+            _lease.conclude(self._name, self.held(), thawed_by, frozen_seconds, failure)
 
     def forget(self) -> None:
         """Leave no trace of a lease, once: its name may be another's as soon as it is gone."""

@@ -60,12 +60,15 @@ class Header(ctypes.Structure):
 
     frozen_at: float
     deadline: float
+    start: float
     stop: int
     ended: int
 
     _fields_ = [
         ("frozen_at", ctypes.c_double),
         ("deadline", ctypes.c_double),
+        # Nothing is frozen before that.
+        ("start", ctypes.c_double),
         # No further filesystem may be frozen.
         ("stop", ctypes.c_int64),
         # The record says how it ended; nobody else has to.

@@ -51,6 +51,8 @@ class Wish(NamedTuple):
     flush_timeout: int
     unsupported: str
     tied: bool = False
+    # Seconds since 1970, if the freeze is to begin at an agreed time.
+    at: float | None = None
 
 
 def check_wish(wish: Wish) -> None:
@@ -229,17 +231,25 @@ class Freeze:
         if not self.set:
             return self.result(False), None
         if not self.wish.tied:
-            self._refuse_own_files()
+            self.refuse_own_files()
         name = self.wish.lease or "auto-" + os.urandom(6).hex()
-        conversation = start(self._request(name), [each.fd for each in self.set])
+        conversation = self.start(name)
         event = conversation.receive(None)
         if event is None or event.get("event") != "frozen":
             conversation.close()
             self.look()
             if self._found_frozen(event):
                 return self.result(False), None
-            raise QuiesceError(self._why(name, event), **self.result(False))
+            raise QuiesceError(self.why(name, event), **self.result(False))
         use(conversation)
+        return self.frozen(event), conversation
+
+    def start(self, name: str) -> Conversation:
+        """Start a guard for the set."""
+        return start(self._request(name), [each.fd for each in self.set])
+
+    def frozen(self, event: dict[str, Any]) -> dict[str, Any]:
+        """The answer, once the guard has said that all is frozen."""
         self.look()
         for each, report in zip(self.set, event["filesystems"]):
             each.state = FROZEN if each.state == UNKNOWN else each.state
@@ -249,9 +259,9 @@ class Freeze:
                 "kernel.hung_task_panic is set and the kernel's state cannot be read (%s): nothing "
                 "can prove here that the freeze holds" % self._states.reason
             )
-        return self.result(True, event["lease"]), conversation
+        return self.result(True, event["lease"])
 
-    def _refuse_own_files(self) -> None:
+    def refuse_own_files(self) -> None:
         """Ansible removes the file that it brought us in after our answer: that must not wait."""
         archive = getattr(sys.modules[__name__].__loader__, "archive", None)
         if archive is None or not os.path.exists(archive):
@@ -274,6 +284,7 @@ class Freeze:
             "freeze_timeout": self.wish.freeze_timeout,
             "flush_timeout": self.wish.flush_timeout if self.wish.flush else 0,
             "tied": self.wish.tied,
+            "at": self.wish.at,
             "sleep": not sleeping_may_panic(),
             "filesystems": [
                 {
@@ -300,7 +311,7 @@ class Freeze:
         self.warnings.append("%s is frozen, by %s" % (only, self._holder(only)))
         return True
 
-    def _why(self, name: str, event: dict[str, Any] | None) -> str:
+    def why(self, name: str, event: dict[str, Any] | None) -> str:
         """The sentence for a freeze that did not come about."""
         failure = (event or {}).get("failure") or {"reason": "lost"}
         row = failure.get("row")
@@ -343,6 +354,8 @@ class Freeze:
 
 
 _REASONS = {
+    "late": "the time agreed (at) came before %(which)s was ready to be frozen: it was too near, "
+    "or the flush took too long",
     "lease_taken": "lease %(lease)r is held by another guard",
     "witness": "%(which)s was frozen, but nothing could be set to watch over it",
     "flush_timeout": "the flush before the freeze did not end within %(flush)d s (flush_timeout) "

@@ -146,6 +146,9 @@ class _Team:
 
     def _freeze(self, number: int) -> None:
         row = self._board.rows[number]
+        early = self._board.header.start - now()
+        if early > 0:
+            time.sleep(early)
         if self._stopped():
             return
         row.started = now()

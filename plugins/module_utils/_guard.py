@@ -12,16 +12,20 @@ that only root can reach.
 from __future__ import annotations
 
 import contextlib
-import errno
-import gc
 import os
 import posixpath
 import signal
-import socket
+import time
 from typing import Any, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._account import Account
+from ansible_collections.quiesce.storage.plugins.module_utils._appointment import (
+    FLUSH,
+    FREEZE,
+    LATE,
+    Appointment,
+)
 from ansible_collections.quiesce.storage.plugins.module_utils._board import (
     FAILED,
     FROZEN,
@@ -34,22 +38,21 @@ from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._family import Family
 from ansible_collections.quiesce.storage.plugins.module_utils._freezer import DONE, FLUSHED
 from ansible_collections.quiesce.storage.plugins.module_utils._process import (
-    allow_many_descriptors,
     harden,
 )
 from ansible_collections.quiesce.storage.plugins.module_utils._proof import POLL_SECONDS, Proof
 from ansible_collections.quiesce.storage.plugins.module_utils._reception import Reception
 from ansible_collections.quiesce.storage.plugins.module_utils._thaw import Thawer
-from ansible_collections.quiesce.storage.plugins.module_utils._wire import Line, receive_set
+from ansible_collections.quiesce.storage.plugins.module_utils._wire import Line
 
-FLUSHING, FREEZING, HOLDING, ENDED = "flushing", "freezing", "held", "ended"
+FLUSHING, ARMED, FREEZING, HOLDING, ENDED = "flushing", "armed", "freezing", "held", "ended"
+_BEFORE = (FLUSHING, ARMED, FREEZING)
 
 # While something is held, look at clocks that may have run in suspend this often; and
 # try a thaw that the storage refused again.
 _TICK_SECONDS = 0.25
 # As long as the modules let a deadline be.
 _MAX_TIMEOUT = 86400
-_FULL = (errno.ENOSPC, errno.EROFS)
 
 
 class Guard:
@@ -69,6 +72,11 @@ class Guard:
             Member(fd, each["directory"], each["remount"], each["level"])
             for fd, each in zip(fds, self._sets)
         ]
+        at = request.get("at")
+        flush = bool(request["flush_timeout"])
+        self._appointment = Appointment(at, flush) if at else None
+        # Who else is told how it goes on.
+        self._listeners: set[Line] = set()
         self._reception = Reception(self._hear, self._broken_off)
         self._family = Family(self._board, self._members, request["lease"], lock)
         harden()
@@ -122,6 +130,8 @@ class Guard:
     def _patience(self) -> float:
         if self._phase == HOLDING and self._proof.polling:
             return POLL_SECONDS
+        if self._phase == ARMED and self._appointment:
+            return self._appointment.patience()
         deadline = self._board.header.deadline
         if deadline and self._phase != ENDED:
             return min(_TICK_SECONDS, max(0.0, deadline - now()))
@@ -136,7 +146,11 @@ class Guard:
         if self._second_missing and self._phase != ENDED and moment >= self._second_retry:
             self._replace_second()
         flush_limit = self._request["flush_timeout"] + limit
-        if self._phase == FLUSHING and moment > self._since + flush_limit:
+        if self._phase == ARMED:
+            self._keep_appointment()
+        elif self._phase == FLUSHING and self._appointment and self._appointment.left() <= 0:
+            self._fail({"reason": "late"})
+        elif self._phase == FLUSHING and moment > self._since + flush_limit:
             self._fail({"reason": "flush_timeout"})
         elif self._phase == FREEZING and moment > self._since + limit:
             self._fail({"reason": "freeze_timeout", "row": self._stuck()})
@@ -157,19 +171,41 @@ class Guard:
 
     def _freezer_reports(self) -> None:
         word = os.read(self._family.report, 1)
-        if word == FLUSHED and self._phase == FLUSHING:
-            self._since = now()
-            self._account.arm(self._request["timeout"])
-            self._phase = FREEZING
+        if word == FLUSHED and self._phase == FLUSHING and self._appointment:
+            self._appointment.flushed(max(row.flush_seconds for row in self._board.rows))
+            self._account.agree(self._appointment.at)
+            self._phase = ARMED
             self._note()
-            self._family.let_freeze()
+            self._tell({"event": "armed", **self._status()})
+        elif word == FLUSHED and self._phase == FLUSHING:
+            self._freeze(now())
+        elif word == FLUSHED and self._appointment:
+            self._appointment.flushed()
         elif word == DONE and self._phase == FREEZING:
             self._freezing_done()
         elif not word:
             self._reception.unregister(self._family.report)
             self._freezer_gone = True
-            if self._phase in (FLUSHING, FREEZING):
+            if self._phase in _BEFORE:
                 self._fail({"reason": "freezer_lost", "row": self._stuck()})
+
+    def _keep_appointment(self) -> None:
+        appointment = self._appointment
+        step = appointment.step() if appointment else LATE
+        if step == FLUSH:
+            self._family.let_flush()
+        elif step == FREEZE and appointment:
+            self._freeze(now() + appointment.left())
+        elif step == LATE:
+            self._fail({"reason": "late"})
+
+    def _freeze(self, start: float) -> None:
+        """Have the freezer begin, at ``start`` if that is to come."""
+        self._since = self._board.header.start = start
+        self._account.arm(self._request["timeout"], start)
+        self._phase = FREEZING
+        self._note()
+        self._family.let_freeze()
 
     def _freezing_done(self) -> None:
         failure = self._flaw()
@@ -200,7 +236,7 @@ class Guard:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
         if {signal.SIGTERM, signal.SIGINT} & set(numbers):
-            if self._phase in (FLUSHING, FREEZING):
+            if self._phase in _BEFORE:
                 self._fail({"reason": "terminated"})
             elif self._phase == HOLDING:
                 self._end("guard_lost")
@@ -224,6 +260,7 @@ class Guard:
             self._reception.unregister(bell)
 
     def _broken_off(self, line: Line) -> None:
+        self._listeners.discard(line)
         if line is self._client:
             self._client = None
             self._client_gone()
@@ -235,7 +272,10 @@ class Guard:
         elif self._request["tied"] and self._phase == HOLDING:
             self._end("other")
 
-    def _hear(self, request: Any, _line: Line) -> dict[str, Any]:
+    def _hear(self, request: Any, line: Line) -> dict[str, Any]:
+        if isinstance(request, dict) and request.get("op") == "listen":
+            self._listeners.add(line)
+            return {"ok": True, **self._status()}
         return self._answer(request)
 
     def _answer(self, request: Any) -> dict[str, Any]:
@@ -245,6 +285,8 @@ class Guard:
             return {"ok": True, **self._status()}
         if operation == "renew" and isinstance(request.get("timeout"), int):
             return self._renew(request["timeout"])
+        if operation == "agree" and isinstance(request.get("at"), float):
+            return self._agree(request["at"])
         if operation == "release" and isinstance(request.get("paths"), list):
             return self._release(request["paths"])
         devices = request.get("devices") if operation == "thaw" else 0
@@ -258,6 +300,15 @@ class Guard:
         if not possible or not 0 <= timeout <= _MAX_TIMEOUT:
             return {"ok": False, **self._status()}
         self._account.arm(timeout)
+        self._note()
+        return {"ok": True, **self._status()}
+
+    def _agree(self, at: float) -> dict[str, Any]:
+        """Freeze at another time than was agreed."""
+        if not self._appointment or self._phase != ARMED or at - time.time() > _MAX_TIMEOUT:
+            return {"ok": False, **self._status()}
+        self._appointment.move(at)
+        self._account.agree(at)
         self._note()
         return {"ok": True, **self._status()}
 
@@ -278,7 +329,7 @@ class Guard:
             for number in self._board.held()
             if devices is None or self._sets[number]["device"] in devices
         ]
-        if self._phase in (FLUSHING, FREEZING):
+        if self._phase in _BEFORE:
             self._fail({"reason": "thawed"})
         elif self._phase == ENDED:
             self._thaw(self._thawable())
@@ -318,7 +369,9 @@ class Guard:
         self._family.stop_freezing()
         self._phase = ENDED
         self._thaw(self._thawable())
-        self._account.conclude("request")
+        # Of a freeze that was agreed, who asked for it learns later.
+        later = self._appointment and not self._client and failure["reason"] != "thawed"
+        self._account.conclude("other" if later else "request", failure if later else None)
         self._tell({"event": "failed", "failure": failure, **self._status()})
 
     def _stuck(self) -> int | None:
@@ -327,8 +380,9 @@ class Guard:
     # Saying
 
     def _tell(self, message: dict[str, Any]) -> None:
-        if self._client:
-            self._client.send(message)
+        for line in [self._client, *self._listeners]:
+            if line:
+                line.send(message)
 
     def _status(self) -> dict[str, Any]:
         return self._account.status(self._phase)
@@ -336,25 +390,3 @@ class Guard:
     def _note(self) -> None:
         with contextlib.suppress(OSError):
             self._account.note(self._phase)
-
-
-def main(rendezvous: str) -> None:
-    """Take a set from the client that listens at ``rendezvous``, and guard it to its end."""
-    # Looking for garbage writes to every object, and would copy what the children share.
-    gc.disable()
-    allow_many_descriptors()
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.connect(rendezvous)
-    request, fds = receive_set(connection)
-    lock = _lease.claim(request["lease"])
-    line = Line(connection)
-    if lock is None:
-        line.send({"event": "failed", "failure": {"reason": "lease_taken"}})
-        return
-    try:
-        Guard(line, request, fds, lock).run()
-    except Exception as error:
-        # The second process thaws as soon as we are gone; this is for the one who asked.
-        reason = "no_room" if getattr(error, "errno", 0) in _FULL else "crashed"
-        line.send({"event": "failed", "failure": {"reason": reason, "error": repr(error)}})
-        raise

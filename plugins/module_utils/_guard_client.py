@@ -115,8 +115,8 @@ def start(request: dict[str, Any], fds: list[int]) -> Conversation:
     return Conversation(connection)
 
 
-def ask(name: str, message: dict[str, Any]) -> dict[str, Any] | None:
-    """Ask the guard of a lease; None when it is gone or does not answer."""
+def converse(name: str) -> Conversation | None:
+    """Begin to talk to the guard of a lease; None when it is gone."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(_ANSWER_SECONDS)
     try:
@@ -124,7 +124,14 @@ def ask(name: str, message: dict[str, Any]) -> dict[str, Any] | None:
     except OSError:
         connection.close()
         return None
-    conversation = Conversation(connection)
+    return Conversation(connection)
+
+
+def ask(name: str, message: dict[str, Any]) -> dict[str, Any] | None:
+    """Ask the guard of a lease; None when it is gone or does not answer."""
+    conversation = converse(name)
+    if conversation is None:
+        return None
     try:
         return conversation.request(message)
     finally:

@@ -15,12 +15,12 @@ import subprocess
 import sys
 import zipfile
 
-from ansible_collections.quiesce.storage.plugins.module_utils import _after, _guard, _lease
+from ansible_collections.quiesce.storage.plugins.module_utils import _after, _guard_main, _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
 
 _ARRIVAL_SECONDS = 20.0
 _SYSTEMD = "/run/systemd/system"
-_PACKAGE = _guard.__name__.rpartition(".")[0]
+_PACKAGE = _guard_main.__name__.rpartition(".")[0]
 _ENTRY = """import sys
 from %s import %s, %s
 (%s.main if sys.argv[1] == "guard" else %s.main)(sys.argv[2])
@@ -115,7 +115,7 @@ def _bundle() -> str:
         parts = _PACKAGE.split(".")
         for count in range(1, len(parts) + 1):
             _put(archive, "/".join(parts[:count]) + "/__init__.py", "")
-        short = [module.__name__.rpartition(".")[2] for module in (_guard, _after)]
+        short = [module.__name__.rpartition(".")[2] for module in (_guard_main, _after)]
         _put(archive, "__main__.py", _ENTRY % (_PACKAGE, *short, *short))
     content = memory.getvalue()
     path = os.path.join(_lease.RUN, "guard-%s.pyz" % hashlib.sha256(content).hexdigest()[:16])

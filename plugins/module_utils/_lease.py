@@ -150,13 +150,20 @@ def write(name: str, record: dict[str, Any]) -> None:
         os.posix_fallocate(stream.fileno(), 0, size)
 
 
-def conclude(name: str, held: bool, thawed_by: str, frozen_seconds: float | None) -> None:
+def conclude(
+    name: str,
+    held: bool,
+    thawed_by: str,
+    frozen_seconds: float | None,
+    failure: dict[str, Any] | None = None,
+) -> None:
     """Say in the record how the lease ended, for whoever asks later."""
     record = read(name) or {"lease": {"name": name}, "filesystems": []}
     record["ended"] = {
         "held": held,
         "thawed_by": thawed_by,
         "frozen_seconds": frozen_seconds,
+        "failure": failure,
         "reported": False,
     }
     write(name, record)

@@ -48,6 +48,17 @@ options:
     type: str
     choices: [frozen, thawed]
     required: true
+  at:
+    description:
+      - With O(state=frozen), when to begin to freeze, on the clock of the managed host, so that hosts
+        freeze at the same time. ISO 8601 with an offset from UTC, such as
+        V(2026-11-21T01:05:55.5Z), or seconds since 1970. At most a day ahead. O(lease) has to be set.
+      - A call before that time arms a guard, which flushes, flushes once more just before the time,
+        and freezes then. The call returns when it is armed, RV(armed), and nothing is frozen yet.
+      - Another call before that time agrees on another one.
+      - A call after that time waits until the set is frozen. It fails if it is not, or if no guard
+        was armed; it never freezes late.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -77,6 +88,13 @@ EXAMPLES = r"""
   quiesce.storage.fsfreeze:
     path: /srv/data
     state: thawed
+
+- name: Arm a freeze that begins at the same time on all hosts
+  quiesce.storage.fsfreeze:
+    path: /srv/data
+    state: frozen
+    lease: together
+    at: "{{ agreed }}"
 
 - name: Thaw a filesystem that was unmounted while it was frozen
   quiesce.storage.fsfreeze:
@@ -142,6 +160,10 @@ left_out:
   returned: on a freeze
   type: list
   elements: dict
+armed:
+  description: A guard is armed, and freezes at the time that was agreed. Nothing is frozen yet.
+  returned: with O(at), before that time
+  type: bool
 lease:
   description: The lease that holds the set, or held it; null where there is none.
   returned: always
@@ -163,6 +185,11 @@ lease:
       description: Seconds from the freeze, or from the last renewal, to the deadline.
       type: int
       sample: 60
+    at:
+      description: For when the freeze is agreed, or was, ISO 8601 UTC.
+      type: str
+      returned: with O(at)
+      sample: "2026-11-21T01:05:55.500000Z"
     guard_pid:
       description: Process ID of the guard on the managed host.
       type: int
@@ -192,11 +219,18 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.quiesce.storage.plugins.module_utils import _options
+from ansible_collections.quiesce.storage.plugins.module_utils._agreed import (
+    AgreedFreeze,
+    moment,
+)
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import (
     QuiesceError,
 )
-from ansible_collections.quiesce.storage.plugins.module_utils._freeze import Freeze
+from ansible_collections.quiesce.storage.plugins.module_utils._freeze import Freeze, Wish
 from ansible_collections.quiesce.storage.plugins.module_utils._unfreeze import Thaw
+
+# What ``settled`` says is left to do.
+_TO_DO = ("renew", "agree", "wait")
 
 
 def main() -> None:
@@ -205,13 +239,14 @@ def main() -> None:
         argument_spec={
             **_options.FREEZING,
             "state": {"type": "str", "choices": ["frozen", "thawed"], "required": True},
+            "at": {"type": "str"},
         },
         supports_check_mode=True,
     )
     try:
         wish = _options.wish(module.params)
         if module.params["state"] == "frozen":
-            frozen = Freeze(wish)
+            frozen = _wanted(wish, module.params["at"])
             result, warnings = _freeze(frozen, module.check_mode), frozen.warnings
         else:
             thaw = Thaw(wish.paths, wish.lease)
@@ -226,10 +261,20 @@ def main() -> None:
     module.exit_json(**result)
 
 
+def _wanted(wish: Wish, at: str | None) -> Freeze:
+    if at is None:
+        return Freeze(wish)
+    if not wish.lease:
+        raise QuiesceError("at needs a lease: name it, so that a later call can refer to it")
+    return AgreedFreeze(wish._replace(at=moment(at)))
+
+
 def _freeze(frozen: Freeze, check_mode: bool) -> dict[str, Any]:
     settled = frozen.settled()
+    if settled is not None and not check_mode:
+        return frozen.renew(settled)
     if settled is not None:
-        return settled if check_mode else frozen.renew(settled)
+        return {key: settled[key] for key in settled if key not in _TO_DO}
     return frozen.predict() if check_mode else frozen.freeze()[0]
 
 

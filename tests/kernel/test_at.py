@@ -1,0 +1,184 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Freezes at an agreed time: armed before it, complete after it, never late, never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.kernel.lab import MIB, Filesystem, Lab
+from tests.kernel.lab.throttle import throttled
+from tests.kernel.modules import Failed, call, freeze, info, state, thaw
+from tests.kernel.processes import of_lease, wait_for
+
+LEASE = "agreed"
+# Ahead of now, in seconds: a slow machine has armed the guard by then.
+AHEAD = 6.0
+
+
+def iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat()
+
+
+def seconds(text: str) -> float:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def arm(*paths: Any, at: float, **options: Any) -> dict[str, Any]:
+    return freeze(*paths, lease=LEASE, at=iso(at), **options)
+
+
+def wait_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.time()))
+
+
+def test_armed_then_frozen_then_thawed(filesystem: Filesystem) -> None:
+    at = time.time() + AHEAD
+    armed = arm(filesystem, at=at, timeout=30)
+    assert armed["changed"] and armed["armed"]
+    assert armed["lease"]["frozen_at"] is None and armed["lease"]["deadline"] is None
+    assert seconds(armed["lease"]["at"]) == pytest.approx(at, abs=0.001)
+    assert [each["state"] for each in armed["filesystems"]] == ["thawed"]
+    assert state(filesystem) == "thawed"
+    (filesystem.mountpoint / "still").write_text("written")
+
+    wait_until(at)
+    frozen = arm(filesystem, at=at, timeout=30)
+    assert "armed" not in frozen
+    assert [each["state"] for each in frozen["filesystems"]] == ["frozen"]
+    assert seconds(frozen["lease"]["frozen_at"]) == pytest.approx(at, abs=0.001)
+    assert state(filesystem) == "frozen"
+    again = arm(filesystem, at=at, timeout=40)
+    assert not again["changed"]
+    assert seconds(again["lease"]["deadline"]) > seconds(frozen["lease"]["deadline"])
+
+    thawed = thaw(filesystem, lease=LEASE)
+    assert thawed["held"] is True
+    (member,) = thawed["filesystems"]
+    # What was blocked was not blocked before the time.
+    assert member["pause"] <= time.time() - at
+
+
+def test_another_time_is_agreed(filesystem: Filesystem) -> None:
+    first = time.time() + 600
+    assert arm(filesystem, at=first)["changed"]
+    assert not arm(filesystem, at=first)["changed"]
+    at = time.time() + AHEAD
+    moved = arm(filesystem, at=at)
+    assert moved["changed"] and moved["armed"]
+    wait_until(at)
+    frozen = arm(filesystem, at=at)
+    assert seconds(frozen["lease"]["frozen_at"]) == pytest.approx(at, abs=0.001)
+    assert thaw(filesystem, lease=LEASE)["held"] is True
+
+
+def test_nobody_comes_back(filesystem: Filesystem) -> None:
+    at = time.time() + AHEAD
+    arm(filesystem, at=at, timeout=2)
+    wait_for(lambda: state(filesystem) == "frozen", AHEAD + 2)
+    wait_for(lambda: state(filesystem) == "thawed", 6)
+    ended = thaw(filesystem, lease=LEASE)
+    assert ended["held"] is False
+    assert ended["thawed_by"] == "deadline"
+
+
+def test_a_thaw_disarms(filesystem: Filesystem) -> None:
+    at = time.time() + AHEAD
+    arm(filesystem, at=at)
+    assert not thaw(filesystem, lease=LEASE)["changed"]
+    wait_for(lambda: not of_lease(LEASE), 5)
+    wait_until(at + 0.5)
+    assert state(filesystem) == "thawed"
+    with pytest.raises(Failed, match="no guard is armed"):
+        arm(filesystem, at=at)
+
+
+def test_never_late(filesystem: Filesystem) -> None:
+    with pytest.raises(Failed, match="has passed by the clock of this host"):
+        arm(filesystem, at=time.time() - 1)
+    assert state(filesystem) == "thawed"
+    assert not of_lease(LEASE)
+
+
+def test_a_flush_that_takes_too_long(lab: Lab) -> None:
+    with lab.filesystem("ext4", size=512 * MIB) as slow, throttled(slow.device, 4 * MIB):
+        (slow.mountpoint / "dirty").write_bytes(os.urandom(32 * MIB))
+        with pytest.raises(Failed, match="the flush took too long"):
+            arm(slow, at=time.time() + 3)
+        assert state(slow) == "thawed"
+    wait_for(lambda: not of_lease(LEASE), 30)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_guard_that_is_killed_while_armed(filesystem: Filesystem, number: int) -> None:
+    at = time.time() + AHEAD
+    armed = arm(filesystem, at=at)
+    os.kill(armed["lease"]["guard_pid"], number)
+    wait_for(lambda: not of_lease(LEASE), 5)
+    wait_until(at + 0.5)
+    assert state(filesystem) == "thawed"
+    with pytest.raises(Failed, match="SIGTERM" if number == signal.SIGTERM else "no guard"):
+        arm(filesystem, at=at)
+
+
+def test_a_set(lab: Lab) -> None:
+    with lab.filesystem("ext4") as one, lab.filesystem("xfs") as two:
+        at = time.time() + AHEAD
+        arm(one, two, at=at)
+        with pytest.raises(Failed, match="is not of its set"), lab.filesystem("ext4") as three:
+            arm(one, three, at=at)
+        wait_until(at)
+        frozen = arm(one, two, at=at)
+        assert [each["state"] for each in frozen["filesystems"]] == ["frozen", "frozen"]
+        thawed = thaw(one, two, lease=LEASE)
+        assert thawed["held"] is True
+
+
+def test_somebody_else_freezes_meanwhile(filesystem: Filesystem) -> None:
+    at = time.time() + AHEAD
+    arm(filesystem, at=at)
+    with filesystem.frozen(at_most=20):
+        wait_until(at + 0.2)
+        with pytest.raises(Failed, match="could not be frozen: it is held by"):
+            arm(filesystem, at=at)
+    assert state(filesystem) == "thawed"
+
+
+def test_check_mode(filesystem: Filesystem) -> None:
+    at = time.time() + AHEAD
+    assert freeze(filesystem, lease=LEASE, at=iso(at), check=True)["changed"]
+    assert not of_lease(LEASE)
+    arm(filesystem, at=at)
+    assert not freeze(filesystem, lease=LEASE, at=iso(at), check=True)["changed"]
+    assert freeze(filesystem, lease=LEASE, at=iso(at + 60), check=True)["changed"]
+    wait_until(at)
+    assert seconds(arm(filesystem, at=at)["lease"]["frozen_at"]) == pytest.approx(at, abs=0.001)
+    thaw(filesystem, lease=LEASE)
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        ("soon", "is not a time such as"),
+        ("2026-11-21T01:05:55", "another time on every host"),
+        ("2999-01-01T00:00:00Z", "more than a day ahead"),
+        ("1e400", "is not a time such as"),
+        ("99999999999", "more than a day ahead"),
+    ],
+)
+def test_times_that_are_none(filesystem: Filesystem, at: str, message: str) -> None:
+    with pytest.raises(Failed, match=message):
+        freeze(filesystem, lease=LEASE, at=at)
+    assert info(filesystem)[0]["lease"] is None
+
+
+def test_a_lease_is_wanted(filesystem: Filesystem) -> None:
+    with pytest.raises(Failed, match="at needs a lease"):
+        call("fsfreeze", path=[filesystem], state="frozen", at=iso(time.time() + 60))
