@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
+from ansible_collections.quiesce.storage.plugins.module_utils._agreed import LATER, moment
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
 from ansible_collections.quiesce.storage.plugins.plugin_utils import _direct
 from ansible_collections.quiesce.storage.plugins.plugin_utils._obstacles import look, obstacles
 from ansible_collections.quiesce.storage.plugins.plugin_utils._quiet import QuietAction
@@ -37,7 +39,7 @@ class ActionModule(QuietAction):
         thawing = self._task.args.get("state") == "thawed" and not self._task.check_mode
         lease = str(self._task.args.get("lease") or "")
         if not thawing:
-            return super()._ask(task_vars)
+            return self._agree(lease, task_vars) or super()._ask(task_vars)
         answer = self._again(
             lambda: self._ask_guard(lease, task_vars) or super(ActionModule, self)._ask(task_vars)
         )
@@ -57,15 +59,34 @@ class ActionModule(QuietAction):
 
     def _ask_guard(self, lease: str, task_vars: dict[str, Any]) -> dict[str, Any] | None:
         """Thaw without a module, if that is all there is to it."""
+        # What only the module does: judge other options.
+        simple = set(self._task.args) in _SIMPLE
+        python = self._python(lease, task_vars) if simple else ""
+        if not python:
+            return None
+        return _direct.release(self._execute_as_root, python, lease, self._paths())
+
+    def _agree(self, lease: str, task_vars: dict[str, Any]) -> dict[str, Any] | None:
+        """Agree on a time without a module, if a guard is armed already."""
+        try:
+            at = moment(str(self._task.args.get("at") or LATER))
+        except QuiesceError:
+            return None
+        python = self._python(lease, task_vars) if at else ""
+        if not python or self._task.check_mode:
+            return None
+        return _direct.agree(self._execute_as_root, python, lease, at, self._paths())
+
+    def _python(self, lease: str, task_vars: dict[str, Any]) -> str:
+        """Python on the managed host, if it is known, and a guard can be asked without a module."""
         python = str(task_vars.get("ansible_python_interpreter") or "")
         if not python.startswith("/"):
             python = (task_vars.get("ansible_facts") or {}).get(_DISCOVERED) or ""
-        # What only the module does: tell a difference, and judge its options.
-        simple = set(self._task.args) in _SIMPLE and _NAME.match(lease) and not self._task.diff
-        # The interpreter of a host that the task is delegated to is not known here.
-        if not python or not simple or self._task.delegate_to:
-            return None
-        return _direct.release(self._execute_as_root, python, lease, self._paths())
+        # Only the module tells a difference, and the interpreter of a host that the task is
+        # delegated to is not known here.
+        if self._task.diff or self._task.delegate_to or not _NAME.match(lease):
+            return ""
+        return python
 
     def _again(self, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Ask, and while the host cannot be reached try again, for a while."""

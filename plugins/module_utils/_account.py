@@ -60,6 +60,10 @@ class Account:
             self._lease["frozen_at"] = iso(moment)
         self._lease.update(timeout=timeout, deadline=iso(header.deadline))
 
+    def complete(self) -> None:
+        """Say since when the whole set is frozen."""
+        self._lease["complete_at"] = iso(max(row.done for row in self._board.rows))
+
     def note(self, phase: str) -> None:
         """Write the record; ``OSError`` where there is no room for it."""
         record = {

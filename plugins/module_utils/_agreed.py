@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Callable
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
+from ansible_collections.quiesce.storage.plugins.module_utils._appointment import NEAR_SECONDS, same
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError, shown
 from ansible_collections.quiesce.storage.plugins.module_utils._freeze import Freeze
@@ -21,6 +22,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._guard_client impo
     converse,
 )
 
+LATER = "later"
 _MOST_SECONDS = 86400
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?\Z")
 # Beyond what the freeze itself may take, for the guard to say so.
@@ -30,8 +32,10 @@ _PATIENCE_SECONDS = 5.0
 def moment(text: str) -> float:
     """Seconds since 1970 of a time in ISO 8601 with its offset, or given as such seconds.
 
-    ``QuiesceError``: it is no time, or one without an offset, or one more than a day ahead.
+    0 for ``later``. ``QuiesceError``: it is no time, or without an offset, or over a day ahead.
     """
+    if text == LATER:
+        return 0.0
     try:
         if _SECONDS.match(text):
             at = float(text)
@@ -67,7 +71,7 @@ class AgreedFreeze(Freeze):
         phase = own.status["phase"] if own is not None and own.status else None
         if own is not None and phase in ("flushing", "armed", "freezing"):
             return self._armed(own)
-        if own is None and self._at <= time.time():
+        if own is None and 0 < self._at <= time.time():
             ended = (_lease.read(self.wish.lease) or {}).get("ended") or {}
             if ended.get("failure"):
                 raise QuiesceError(self.why(self.wish.lease, ended), **self.result(False))
@@ -86,10 +90,13 @@ class AgreedFreeze(Freeze):
                 "first (state=thawed, lease=%s)" % (own.name, missing[0], own.name),
                 **self.result(False, own.facts()),
             )
-        if self._at <= time.time():
-            return self.result(True, own.facts(), wait=own.name)
+        if not self._at:
+            return self.result(False, own.facts(), armed=True)
         before = own.facts().get("at")
-        changed = before is None or abs(moment(before) - self._at) > 0.0005
+        changed = before is None or not same(moment(before), self._at)
+        left = self._at - time.time()
+        if left <= 0 or (left < NEAR_SECONDS and not changed):
+            return self.result(True, own.facts(), wait=own.name)
         return self.result(changed, own.facts(), armed=True, agree=own.name)
 
     def renew(self, answer: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +119,8 @@ class AgreedFreeze(Freeze):
     def _wait(self, name: str) -> dict[str, Any]:
         conversation = converse(name)
         said = conversation.request({"op": "listen"}) if conversation else None
-        end = now() + self.wish.freeze_timeout + _PATIENCE_SECONDS
+        left = max(0.0, self._at - time.time())
+        end = now() + left + self.wish.freeze_timeout + _PATIENCE_SECONDS
         while said and said.get("phase") in ("flushing", "armed", "freezing"):
             said = conversation.receive(max(0.0, end - now())) if conversation else None
         if conversation:

@@ -9,7 +9,7 @@ import time
 
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 
-FLUSH, FREEZE, LATE = "flush", "freeze", "late"
+FLUSH, FREEZE, LATE, FORGOTTEN = "flush", "freeze", "late", "forgotten"
 
 # The freezer is told that much before the time, and waits for it by itself: it is the last to have
 # to be woken up.
@@ -17,14 +17,28 @@ _LEAD_SECONDS = 0.3
 # The last flush is begun so early that one of twice the length of the last would be over.
 _FLUSH_MARGIN_SECONDS = 0.5
 _FLUSH_MOST_SECONDS = 10.0
+_SAME_SECONDS = 0.0005
+NEAR_SECONDS = 2.0
+"""Who asks for the agreed time once more when it is that near waits for it."""
+
+
+def same(one: float, other: float) -> bool:
+    """Whether two times (seconds since 1970) are one to people; records hold microseconds."""
+    return abs(one - other) < _SAME_SECONDS
 
 
 class Appointment:
     """When to freeze, and what is to be done until then."""
 
-    def __init__(self, at: float, flush: bool) -> None:
-        """``at``: seconds since 1970; ``flush``: whether one more flush is wanted before."""
+    def __init__(self, at: float, flush: bool, patience: float) -> None:
+        """What is known of it.
+
+        :param at: seconds since 1970; 0 where a time is to be agreed on.
+        :param flush: whether one more flush is wanted before.
+        :param patience: seconds to wait for a time to be agreed on.
+        """
         self.at = at
+        self._end = now() + patience
         self._flush = flush
         self._began = 0.0
         self._busy = False
@@ -32,11 +46,13 @@ class Appointment:
 
     def left(self) -> float:
         """Seconds until then; the wall's clock may be set meanwhile, so it is asked each time."""
-        return self.at - time.time()
+        return self.at - time.time() if self.at else float("inf")
 
-    def move(self, at: float) -> None:
-        """Agree on another time."""
+    def move(self, at: float) -> bool:
+        """Agree on a time; whether that is another than before."""
+        changed = not same(at, self.at)
         self.at = at
+        return changed
 
     def flushed(self, seconds: float | None = None) -> None:
         """A flush is over, which took so long, or since the last ``step`` that asked for it."""
@@ -44,7 +60,9 @@ class Appointment:
         self._busy = False
 
     def step(self) -> str:
-        """What to do now: FLUSH, FREEZE, LATE, or nothing (empty)."""
+        """What to do now: FLUSH, FREEZE, LATE, FORGOTTEN, or nothing (empty)."""
+        if not self.at:
+            return FORGOTTEN if now() > self._end else ""
         left = self.left()
         if left <= 0:
             return LATE

@@ -51,7 +51,7 @@ class Wish(NamedTuple):
     flush_timeout: int
     unsupported: str
     tied: bool = False
-    # Seconds since 1970, if the freeze is to begin at an agreed time.
+    # Seconds since 1970, if the freeze is to begin at an agreed time; 0: it is to be agreed on.
     at: float | None = None
 
 
@@ -356,6 +356,7 @@ class Freeze:
 _REASONS = {
     "late": "the time agreed (at) came before %(which)s was ready to be frozen: it was too near, "
     "or the flush took too long",
+    "forgotten": "no time to freeze %(which)s was agreed on within %(timeout)d s (timeout)",
     "lease_taken": "lease %(lease)r is held by another guard",
     "witness": "%(which)s was frozen, but nothing could be set to watch over it",
     "flush_timeout": "the flush before the freeze did not end within %(flush)d s (flush_timeout) "

@@ -22,9 +22,12 @@ from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._account import Account
 from ansible_collections.quiesce.storage.plugins.module_utils._appointment import (
     FLUSH,
+    FORGOTTEN,
     FREEZE,
     LATE,
+    NEAR_SECONDS,
     Appointment,
+    same,
 )
 from ansible_collections.quiesce.storage.plugins.module_utils._board import (
     FAILED,
@@ -74,7 +77,8 @@ class Guard:
         ]
         at = request.get("at")
         flush = bool(request["flush_timeout"])
-        self._appointment = Appointment(at, flush) if at else None
+        patience = request["timeout"] or _MAX_TIMEOUT
+        self._appointment = Appointment(at, flush, patience) if at is not None else None
         # Who else is told how it goes on.
         self._listeners: set[Line] = set()
         self._reception = Reception(self._hear, self._broken_off)
@@ -173,7 +177,8 @@ class Guard:
         word = os.read(self._family.report, 1)
         if word == FLUSHED and self._phase == FLUSHING and self._appointment:
             self._appointment.flushed(max(row.flush_seconds for row in self._board.rows))
-            self._account.agree(self._appointment.at)
+            if self._appointment.at:
+                self._account.agree(self._appointment.at)
             self._phase = ARMED
             self._note()
             self._tell({"event": "armed", **self._status()})
@@ -196,8 +201,8 @@ class Guard:
             self._family.let_flush()
         elif step == FREEZE and appointment:
             self._freeze(now() + appointment.left())
-        elif step == LATE:
-            self._fail({"reason": "late"})
+        elif step in (LATE, FORGOTTEN):
+            self._fail({"reason": step})
 
     def _freeze(self, start: float) -> None:
         """Have the freezer begin, at ``start`` if that is to come."""
@@ -213,6 +218,7 @@ class Guard:
             self._fail(failure)
         else:
             self._phase = HOLDING
+            self._account.complete()
             self._note()
             self._tell({"event": "frozen", **self._status()})
 
@@ -305,12 +311,15 @@ class Guard:
 
     def _agree(self, at: float) -> dict[str, Any]:
         """Freeze at another time than was agreed."""
-        if not self._appointment or self._phase != ARMED or at - time.time() > _MAX_TIMEOUT:
+        left = at - time.time()
+        possible = self._phase == ARMED and 0 < left <= _MAX_TIMEOUT
+        near = self._appointment and same(at, self._appointment.at) and left < NEAR_SECONDS
+        if not self._appointment or not possible or near:
             return {"ok": False, **self._status()}
-        self._appointment.move(at)
+        changed = self._appointment.move(at)
         self._account.agree(at)
         self._note()
-        return {"ok": True, **self._status()}
+        return {"ok": True, "changed": changed, **self._status()}
 
     def _release(self, paths: Sequence[Any]) -> dict[str, Any]:
         """Thaw all of the lease, if these paths are all of it and it is unbroken; else nothing."""

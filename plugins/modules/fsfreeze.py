@@ -55,8 +55,9 @@ options:
         V(2026-11-21T01:05:55.5Z), or seconds since 1970. At most a day ahead. O(lease) has to be set.
       - A call before that time arms a guard, which flushes, flushes once more just before the time,
         and freezes then. The call returns when it is armed, RV(armed), and nothing is frozen yet.
-      - Another call before that time agrees on another one.
-      - A call after that time waits until the set is frozen. It fails if it is not, or if no guard
+      - Another call before that time agrees on another one. V(later) arms a guard for a time that is
+        to be agreed on so; if there is none O(timeout) seconds later, it disarms itself.
+      - A call after that time, or with the same time less than 2 seconds before it, waits until the set is frozen. It fails if it is not, or if no guard
         was armed; it never freezes late.
     type: str
 """
@@ -177,6 +178,11 @@ lease:
       description: When the first filesystem of the set began to be frozen, ISO 8601 UTC.
       type: str
       sample: "2026-11-21T01:05:55.123456Z"
+    complete_at:
+      description: Since when all of the set is frozen, ISO 8601 UTC.
+      type: str
+      returned: when all of it is, or was
+      sample: "2026-11-21T01:05:55.165211Z"
     deadline:
       description: When the host thaws by itself, ISO 8601 UTC; null where O(timeout=0).
       type: str

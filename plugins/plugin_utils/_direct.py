@@ -72,6 +72,26 @@ def release(
     return {**_proof(answer), "filesystems": filesystems, **told}
 
 
+def agree(
+    execute: Callable[[str], dict[str, Any]],
+    interpreter: str,
+    lease: str,
+    at: float,
+    paths: Sequence[str],
+) -> dict[str, Any] | None:
+    """Agree with an armed guard on a time (seconds since 1970); the answer of the module, or None
+    where nothing was done."""
+    answer = _ask(execute, interpreter, lease, {"op": "agree", "at": at}, paths)
+    if answer is None:
+        return None
+    filesystems = [
+        {**{key: each[key] for key in _SHOWN}, "before": "thawed", "state": "thawed"}
+        for each in answer["filesystems"]
+    ]
+    told = {"armed": True, "left_out": [], "lease": answer["lease"]}
+    return {"changed": answer["changed"], "filesystems": filesystems, **told}
+
+
 def thaw(
     execute: Callable[[str], dict[str, Any]], interpreter: str, lease: str, paths: Sequence[str]
 ) -> dict[str, Any] | None:

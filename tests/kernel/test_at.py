@@ -42,8 +42,10 @@ def wait_until(moment: float) -> None:
 def test_armed_then_frozen_then_thawed(filesystem: Filesystem) -> None:
     at = time.time() + AHEAD
     armed = arm(filesystem, at=at, timeout=30)
-    assert armed["changed"] and armed["armed"]
-    assert armed["lease"]["frozen_at"] is None and armed["lease"]["deadline"] is None
+    assert armed["changed"]
+    assert armed["armed"]
+    assert armed["lease"]["frozen_at"] is None
+    assert armed["lease"]["deadline"] is None
     assert seconds(armed["lease"]["at"]) == pytest.approx(at, abs=0.001)
     assert [each["state"] for each in armed["filesystems"]] == ["thawed"]
     assert state(filesystem) == "thawed"
@@ -72,11 +74,36 @@ def test_another_time_is_agreed(filesystem: Filesystem) -> None:
     assert not arm(filesystem, at=first)["changed"]
     at = time.time() + AHEAD
     moved = arm(filesystem, at=at)
-    assert moved["changed"] and moved["armed"]
+    assert moved["changed"]
+    assert moved["armed"]
     wait_until(at)
     frozen = arm(filesystem, at=at)
     assert seconds(frozen["lease"]["frozen_at"]) == pytest.approx(at, abs=0.001)
     assert thaw(filesystem, lease=LEASE)["held"] is True
+
+
+def test_a_time_is_agreed_on_later(filesystem: Filesystem) -> None:
+    armed = freeze(filesystem, lease=LEASE, at="later")
+    assert armed["changed"]
+    assert armed["armed"]
+    assert "at" not in armed["lease"]
+    assert not freeze(filesystem, lease=LEASE, at="later")["changed"]
+    at = time.time() + AHEAD
+    assert arm(filesystem, at=at)["changed"]
+    # Near enough to wait for it.
+    wait_until(at - 1)
+    frozen = arm(filesystem, at=at)
+    assert [each["state"] for each in frozen["filesystems"]] == ["frozen"]
+    assert seconds(frozen["lease"]["complete_at"]) >= at
+    assert thaw(filesystem, lease=LEASE)["held"] is True
+
+
+def test_no_time_is_agreed_on(filesystem: Filesystem) -> None:
+    freeze(filesystem, lease=LEASE, at="later", timeout=2)
+    wait_for(lambda: not of_lease(LEASE), 10)
+    assert state(filesystem) == "thawed"
+    with pytest.raises(Failed, match=r"no time to freeze .* was agreed on within 2 s"):
+        arm(filesystem, at=time.time() - 1, timeout=2)
 
 
 def test_nobody_comes_back(filesystem: Filesystem) -> None:

@@ -93,6 +93,8 @@ class Holding:
             "_retry": 0.0,
             "_second_missing": False,
             "_second_retry": 0.0,
+            "_appointment": None,
+            "_listeners": set(),
             "_sets": sets,
             "_board": self.board,
             "_members": members,

@@ -63,6 +63,7 @@ def test_the_defaults_are_a_wish() -> None:
         "flush_timeout": 30,
         "unsupported": "fail",
         "tied": False,
+        "at": None,
     }
     assert _options.wish(DEFAULTS, tied=True).tied is True
 
@@ -77,7 +78,7 @@ def test_every_option_arrives_where_it_belongs() -> None:
         "unsupported": "skip",
     }
     made = wish(path=["/a", "/b"], more="than asked for", **given)
-    assert made._asdict() == {"paths": ["/a", "/b"], "tied": False, **given}
+    assert made._asdict() == {"paths": ["/a", "/b"], "tied": False, "at": None, **given}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,211 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hosts that are frozen together: all of them at one time, or none gets a snapshot."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hosts import Host, open_host
+from tests.kernel.lab import Lab
+from tests.kernel.processes import wait_for
+
+from .plays import Play, playing
+from .scene import DATA, PATHS, Scene
+from .table import Table
+
+TIMEOUT = 30
+SECONDS = 180
+# What stands for the storage: it notes when it was asked for a snapshot, by the controller's clock.
+TASK = """\
+- name: Take it
+  ansible.builtin.shell:
+    cmd: >-
+      date +%s.%N >"{{ taken }}.new" && mv "{{ taken }}.new" "{{ taken }}"
+      && sleep {{ stay | default(0) }}
+  vars:
+    taken: "FOLDER/{{ inventory_hostname }}.taken"
+  delegate_to: localhost
+  changed_when: true
+"""
+
+
+class Group:
+    """Some hosts, and plays that take a snapshot of all of them at once."""
+
+    def __init__(self, hosts: list[Host], folder: Path) -> None:
+        self.hosts = hosts
+        self.scenes = [Scene(host, folder / host.name) for host in hosts]
+        self.folder = folder
+        self._tasks = folder / "take.yml"
+        self._tasks.write_text(TASK.replace("FOLDER", str(folder)))
+
+    @contextlib.contextmanager
+    def play(self, **variables: Any) -> Iterator[Play]:
+        """Run the role, and write down what came of it."""
+        options = {
+            "consistent_snapshot_paths": list(PATHS),
+            "consistent_snapshot_name": "together",
+            "consistent_snapshot_tasks": str(self._tasks),
+            "consistent_snapshot_timeout": TIMEOUT,
+            "consistent_snapshot_group": True,
+            # Machines that are busy with other tests answer late.
+            "consistent_snapshot_clock_uncertainty": 2,
+            **variables,
+        }
+        role = {"ansible.builtin.include_role": {"name": "quiesce.storage.consistent_snapshot"}}
+        told = {
+            "ansible.builtin.copy": {
+                "content": "{{ consistent_snapshot_result | to_json }}",
+                "dest": f"{self.folder}/{{{{ inventory_hostname }}}}.json",
+                "mode": "0600",
+            },
+            "delegate_to": "localhost",
+        }
+        block = {"block": [{"name": "Run the role", **role, "vars": options}], "always": [told]}
+        play = {"hosts": "all", "gather_facts": False, "tasks": [block]}
+        hosts = {host.name: host.variables() for host in self.hosts}
+        with playing(self.folder / "play", hosts, [play]) as running:
+            yield running
+
+    def results(self) -> list[dict[str, Any]]:
+        """What came of it on each host."""
+        return [json.loads((self.folder / f"{host.name}.json").read_text()) for host in self.hosts]
+
+    def taken(self) -> list[float]:
+        """When snapshots were taken."""
+        return [float(path.read_text()) for path in self.folder.glob("*.taken")]
+
+    def nothing_is_left(self) -> None:
+        """Nothing is frozen, and no guard is there."""
+        for scene in self.scenes:
+            scene.thawed(TIMEOUT + 10)
+            scene.no_guard_left()
+
+
+def seconds(text: str) -> float:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+@pytest.fixture
+def group(lab: Lab, tmp_path: Path, turn: int) -> Iterator[Group]:
+    with contextlib.ExitStack() as stack:
+        hosts = [stack.enter_context(open_host(lab, separate=[DATA])) for _number in range(3)]
+        for host in hosts:
+            host.arm_thaw(170)
+            stack.callback(host.thaw)
+        yield Group(hosts, tmp_path)
+
+
+def test_all_goes_well(group: Group):
+    with group.play(stay=0.3) as play:
+        assert play.finish(SECONDS) == 0, play.said
+    results = group.results()
+    assert [result["held"] for result in results] == [True] * 3
+    assert [result["trusted"] for result in results] == [True] * 3
+    (one,) = {json.dumps(result["group"], sort_keys=True) for result in results}
+    together = json.loads(one)
+    assert together["proven"] is True
+    assert together["hosts"] == [host.name for host in group.hosts]
+    assert together["spread_seconds"] <= together["spread_uncertainty"] + 1
+    began, ended = seconds(together["from"]), seconds(together["until"])
+    assert together["seconds"] == pytest.approx(ended - began, abs=0.001)
+    assert len(group.taken()) == 3
+    assert all(began <= taken <= ended for taken in group.taken())
+    group.nothing_is_left()
+
+
+def no_snapshot(group: Group, play: Play, why: str) -> None:
+    """Every host says so, and says why."""
+    assert play.finish(SECONDS) != 0
+    assert group.taken() == []
+    for result in group.results():
+        assert result["trusted"] is False
+        assert result["snapshots"] == []
+    assert why in " ".join(failure for each in group.results() for failure in each["failures"])
+
+
+def test_one_is_frozen_already(group: Group, table: Table):
+    began = time.monotonic()
+    group.hosts[1].freeze(DATA, SECONDS)
+    with group.play() as play:
+        assert play.finish(SECONDS) != 0
+        assert group.taken() == []
+        assert [host.frozen() for host in group.hosts] == [[], [DATA], []]
+    group.hosts[1].thaw()
+    assert "frozen already" in str(group.results()[1]["failures"])
+    assert "without it no snapshot is of one instant" in str(group.results()[0]["failures"])
+    group.nothing_is_left()
+    seconds_taken = time.monotonic() - began
+    by = "nobody has to"
+    table.note("group", "one host is frozen already", by, seconds_taken, "start of the play")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_guard_is_lost_while_armed(group: Group, table: Table, number: int):
+    with group.play(consistent_snapshot_group_lead=10) as play:
+        play.wait("start", "Let the time come")
+        pid = group.scenes[1].guard()[0]
+        os.kill(pid, number)
+        killed_at = time.monotonic()
+        try:
+            no_snapshot(group, play, "no snapshot is of one instant")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        group.nothing_is_left()
+    how = "killed" if number == signal.SIGKILL else "stopped"
+    by = "the play, at once, on all others"
+    table.note("group", f"a guard is {how} while armed", by, time.monotonic() - killed_at)
+
+
+def test_one_is_thawed_by_hand(group: Group):
+    with group.play(stay=3) as play:
+        play.wait("start", "Take it")
+        group.hosts[1].run("fsfreeze", "-u", DATA)
+        assert play.finish(SECONDS) != 0
+    for result in group.results():
+        assert result["trusted"] is False
+        assert result["group"]["proven"] is False
+    assert [result["held"] for result in group.results()] == [True, False, True]
+    group.nothing_is_left()
+
+
+def test_controller_killed_while_armed(group: Group, table: Table):
+    with group.play(consistent_snapshot_group_lead=15) as play:
+        play.wait("start", "Let the time come")
+        play.kill()
+    frozen_at = time.monotonic()
+    wait_for(lambda: all(set(host.frozen()) == set(PATHS) for host in group.hosts), 30)
+    group.nothing_is_left()
+    assert group.taken() == []
+    by = "the hosts, at their deadline"
+    table.note("group", "controller killed while armed", by, time.monotonic() - frozen_at)
+
+
+@pytest.mark.parametrize(("ahead", "refused"), [(0.5, False), (30, True)])
+def test_a_clock_that_is_ahead(group: Group, ahead: float, refused: bool):
+    # There are no namespaces for this clock, so it is the answer that is ahead.
+    fake = group.hosts[1].outside("/usr/local/bin/date")
+    fake.write_text(f"#!/bin/sh\nexec /bin/date -d '+{ahead} seconds' \"$@\"\n")
+    fake.chmod(0o755)
+    # Well above what a busy machine takes to answer.
+    limits = {"consistent_snapshot_clock_offset": 10, "consistent_snapshot_clock_uncertainty": 20}
+    with group.play(**limits) as play:
+        if refused:
+            no_snapshot(group, play, "from the controller's")
+            group.nothing_is_left()
+        else:
+            assert play.finish(SECONDS) == 0, play.said
+            assert all(result["group"]["proven"] for result in group.results())
