@@ -44,8 +44,9 @@ _ATTEMPTS = 5
 _GRACE_SECONDS = 0.05
 # For a witness to begin its call. A later one is seen to be late.
 _BEGIN_SECONDS = 0.02
-# For a witness that has begun to be seen asleep, where it gets a processor at all.
-_ASLEEP_SECONDS = 1.0
+# For a witness that has begun to be seen asleep. It takes a moment, but for one that gets no
+# processor; how long all of it may take is for the guard to say.
+_ASLEEP_SECONDS = 5.0
 
 
 def freezer(

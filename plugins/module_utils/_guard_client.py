@@ -107,7 +107,7 @@ class Conversation:
 
 def start(request: dict[str, Any], fds: list[int]) -> Conversation:
     """Start a guard and give it its set. What it says next is for ``receive``."""
-    connection = _launch.start(request["lease"])
+    connection = _launch.start(request["lease"], request["freeze_timeout"])
     try:
         send_set(connection, request, fds)
     except OSError as error:

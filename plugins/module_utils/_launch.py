@@ -18,6 +18,7 @@ import zipfile
 from ansible_collections.quiesce.storage.plugins.module_utils import _after, _guard_main, _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
 
+# A guard is there within half a second (measured), and on a host that is starved it is not.
 _ARRIVAL_SECONDS = 20.0
 _SYSTEMD = "/run/systemd/system"
 _PACKAGE = _guard_main.__name__.rpartition(".")[0]
@@ -27,8 +28,11 @@ from %s import %s, %s
 """
 
 
-def start(name: str) -> socket.socket:
-    """Start a guard for the lease ``name``; the connection on which it waits for its set."""
+def start(name: str, patience: float) -> socket.socket:
+    """Start a guard for the lease ``name``; the connection on which it waits for its set.
+
+    :param patience: seconds that it may take to come, where that is more than is usual.
+    """
     _lease.prepare_run()
     _lease.forget_old()
     with contextlib.ExitStack() as stack:
@@ -38,7 +42,7 @@ def start(name: str) -> socket.socket:
             server.bind(path)
             stack.callback(os.unlink, path)
             server.listen(1)
-            server.settimeout(_ARRIVAL_SECONDS)
+            server.settimeout(max(_ARRIVAL_SECONDS, patience))
             _launch(name, path)
             connection, _address = server.accept()
         except OSError as error:

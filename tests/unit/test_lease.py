@@ -115,7 +115,11 @@ def test_what_is_written_is_read(run_folder: Path, good: dict[str, Any]) -> None
         record(ended=True),
         record(ended="deadline"),
         record(ended=[1]),
-        *[record(ended={k: v for k, v in ENDED.items() if k != key}) for key in ENDED],
+        *[
+            record(ended={k: v for k, v in ENDED.items() if k != key})
+            for key in ENDED
+            if key != "failure"
+        ],
     ],
     ids=lambda content: repr(content)[:60],
 )
