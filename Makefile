@@ -81,7 +81,7 @@ vm: ## the scenario on a virtual machine: Debian 12 with its own kernel and syst
 test-vm: export QUIESCE_VM_RELEASES := $(or $(QUIESCE_VM_RELEASES),$(RELEASES))
 test-vm: ## the same on Debian 11, 12 and 13, and the faults that need a machine (as root; an hour)
 	@$(TOOLS)/vm.sh
-	@$(RUN) pytest tests/vm $(ARGS)
+	@$(RUN) pytest tests/vm --table $(or $(QUIESCE_CACHE),.cache)/faults-vm.jsonl $(ARGS)
 
 changelog-check: ## are the changelog fragments well-formed?
 	@$(RUN) antsibull-changelog lint

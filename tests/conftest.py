@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from hypothesis import HealthCheck, settings
 
+from tests.faults.table import Table
 from tests.kernel.lab import TOOLS, Lab, leftovers, open_lab
 
 # How many examples of a property are tried: few in `make unit`, many in `make test-fuzz`.
@@ -28,6 +29,24 @@ settings.register_profile(
     "long", max_examples=10_000, deadline=None, suppress_health_check=_SHARED, print_blob=True
 )
 settings.load_profile("quick")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For the fault table: say how often, and where to note it."""
+    parser.addoption("--times", type=int, default=1, help="run each fault that many times")
+    parser.addoption("--table", type=Path, help="file to add a line to for each fault")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Repeat each fault; ``turn`` counts."""
+    if "turn" in metafunc.fixturenames:
+        metafunc.parametrize("turn", range(metafunc.config.getoption("--times")))
+
+
+@pytest.fixture
+def table(request: pytest.FixtureRequest) -> Table:
+    """Give the table that measurements are noted in."""
+    return Table(request.config.getoption("--table"))
 
 
 @pytest.fixture

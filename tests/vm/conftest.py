@@ -32,7 +32,7 @@ def vm(machine: Machine) -> Machine:
 
 
 @pytest.fixture
-def scene(vm: Machine, tmp_path: Path) -> Scene:
+def scene(vm: Machine, tmp_path: Path, turn: int) -> Scene:
     """Give a machine whose /data is being written to."""
     made = Scene(vm, tmp_path / "scene")
     made.write()

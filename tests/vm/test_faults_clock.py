@@ -9,13 +9,14 @@ import time
 
 import pytest
 
+from tests.faults.table import Table
 from tests.vm.scene import DATA, PATHS, PLAY_SECONDS, Scene
 
 jumps = pytest.mark.parametrize("jump", ["+1 hour", "-1 hour", "-10 days"])
 
 
 @jumps
-def test_the_deadline_stays(scene: Scene, jump: str):
+def test_the_deadline_stays(scene: Scene, table: Table, jump: str):
     sample = scene.written()
     with scene.frozen(timeout=15) as play:
         # The host's clock and the machine's run equally fast; nobody has set the former.
@@ -30,6 +31,10 @@ def test_the_deadline_stays(scene: Scene, jump: str):
     assert result["frozen_seconds"] == pytest.approx(15, abs=2)
     assert (result["held"], result["thawed_by"]) == (False, "deadline")
     scene.nothing_lost(sample)
+    late = result["frozen_seconds"] - 15
+    table.note(
+        "machine", f"the clock is set, {jump}", "the host, at its deadline", late, "deadline"
+    )
 
 
 @jumps

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import time
+
+from tests.faults.table import Table
 from tests.kernel.processes import wait_for
 from tests.vm.scene import DATA, LEASE, PLAY_SECONDS, Scene
 
@@ -43,16 +46,17 @@ def nothing_left(scene: Scene) -> None:
     assert scene.vm.frozen() == []
 
 
-def test_frozen(scene: Scene):
+def test_frozen(scene: Scene, table: Table):
     sample = scene.written()
     with scene.frozen() as play:
         assert len(scene.guard()) > 2
-        scene.vm.thawed_after("sh", "-c", KILL, seconds=60)
+        seconds = scene.vm.thawed_after("sh", "-c", KILL, seconds=60)
         result = scene.thaw(play)
         assert play.finish(PLAY_SECONDS) == 0
     assert (result["held"], result["thawed_by"]) == (False, "guard_lost")
     nothing_left(scene)
     scene.nothing_lost(sample)
+    table.note("machine", "all of the guard is killed at once", "PID 1", seconds)
 
 
 def reload_pid_1(scene: Scene) -> None:
@@ -61,28 +65,33 @@ def reload_pid_1(scene: Scene) -> None:
     wait_for(lambda: "generator" in scene.vm.run("sh", "-c", _SLEEPERS), PLAY_SECONDS)
 
 
-def test_pid_1_reloads(scene: Scene):
+def test_pid_1_reloads(scene: Scene, table: Table):
     """PID 1 is stuck on the frozen root filesystem; the thaw does without it."""
     sample = scene.written()
     with scene.frozen() as play:
         reload_pid_1(scene)
+        began = time.monotonic()
         result = scene.thaw(play)
+        seconds = time.monotonic() - began
     assert (result["held"], result["thawed_by"]) == (True, "request")
     scene.vm.run("systemctl", "daemon-reload", timeout=60)
     nothing_left(scene)
     scene.nothing_lost(sample)
+    table.note("machine", "PID 1 is stuck on /", "the play", seconds, "request")
 
 
-def test_pid_1_reloads_and_the_guard_is_killed(scene: Scene):
+def test_pid_1_reloads_and_the_guard_is_killed(scene: Scene, table: Table):
     """PID 1 gives up its generators after 90 seconds, and only then can it thaw."""
     sample = scene.written()
     with scene.frozen() as play:
         reload_pid_1(scene)
-        scene.vm.thawed_after("sh", "-c", KILL, seconds=RELOAD_SECONDS)
+        seconds = scene.vm.thawed_after("sh", "-c", KILL, seconds=RELOAD_SECONDS)
         result = scene.thaw(play)
     assert (result["held"], result["thawed_by"]) == (False, "guard_lost")
     nothing_left(scene)
     scene.nothing_lost(sample)
+    fault = "all of the guard is killed at once, and PID 1 is stuck on /"
+    table.note("machine", fault, "PID 1, when it gives up its generators", seconds)
 
 
 def test_flushing(scene: Scene):

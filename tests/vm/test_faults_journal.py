@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests.faults.table import Table
 from tests.kernel.processes import wait_for
 from tests.vm import USER
 from tests.vm.scene import PLAY_SECONDS, Scene
@@ -33,14 +34,15 @@ def assert_all_logged(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("user", ["root", USER])
-def test_journald_stuck(scene: Scene, user: str):
+def test_journald_stuck(scene: Scene, table: Table, user: str):
     scene.user = user
     sample = scene.written()
     with scene.frozen(timeout=60) as play:
-        began = time.monotonic()
         fill(scene)
+        began = time.monotonic()
         result = scene.thaw(play)
-        print(result, time.monotonic() - began)
+        seconds = time.monotonic() - began
     assert (result["held"], result["thawed_by"]) == (True, "request")
     assert_all_logged(scene)
     scene.nothing_lost(sample)
+    table.note("machine", f"journald is stuck, play as {user}", "the play", seconds, "request")

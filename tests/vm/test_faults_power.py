@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests.faults.table import Table
 from tests.kernel.lab import run
 from tests.vm.control import MachineError
 from tests.vm.machine import Machine
@@ -36,7 +37,7 @@ def assert_clean(vm: Machine) -> None:
 
 
 @pytest.mark.parametrize("how", ["poweroff", "button"])
-def test_off(scene: Scene, how: str):
+def test_off(scene: Scene, table: Table, how: str):
     with scene.frozen() as play:
         sample = scene.written()
         press(scene.vm, how)
@@ -49,12 +50,14 @@ def test_off(scene: Scene, how: str):
     scene.vm.boot()
     assert scene.vm.frozen() == []
     assert scene.lost(sample)["lost"] == 0
+    table.note("machine", f"shutdown while frozen ({how})", "the guard, on SIGTERM", seconds)
 
 
-def test_reboot(scene: Scene):
+def test_reboot(scene: Scene, table: Table):
     before = scene.vm.boot_id()
     with scene.frozen() as play:
         sample = scene.written()
+        pressed = time.monotonic()
         press(scene.vm, "reboot")
         give_up = time.monotonic() + BOOT_SECONDS
         boot = before
@@ -65,9 +68,13 @@ def test_reboot(scene: Scene):
                 boot = scene.vm.boot_id()
             except MachineError:
                 continue
+        seconds = time.monotonic() - pressed
         assert scene.vm.frozen() == []
         result = scene.thaw(play)
     # There is no such lease any more: nobody can say that it was held.
     assert not result["changed"]
     assert not result["held"]
     assert scene.lost(sample)["lost"] == 0
+    table.note(
+        "machine", "reboot while frozen, until it is up again", "the guard, on SIGTERM", seconds
+    )

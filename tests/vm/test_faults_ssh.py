@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from tests.faults.table import Table
 from tests.kernel.processes import wait_for
 from tests.vm.scene import PATHS, PLAY_SECONDS, Scene
 
@@ -18,7 +19,7 @@ _SESSIONS = (
 _HOG = "import os\nos.fork()\nhoard = []\nwhile True: hoard.append(b'x' * 2**20)"
 
 
-def test_sshd_stopped(scene: Scene):
+def test_sshd_stopped(scene: Scene, table: Table):
     sample = scene.written()
     with scene.frozen(timeout=25) as play:
         frozen_at = time.monotonic()
@@ -34,9 +35,11 @@ def test_sshd_stopped(scene: Scene):
     result = scene.thaw_anew()
     assert (result["held"], result["thawed_by"]) == (False, "deadline")
     scene.nothing_lost(sample)
+    late = result["frozen_seconds"] - 25
+    table.note("machine", "sshd is stopped", "the host, at its deadline", late, "deadline")
 
 
-def test_out_of_memory(scene: Scene):
+def test_out_of_memory(scene: Scene, table: Table):
     sample = scene.written()
     with scene.frozen() as play:
         # A unit of its own: systemd stops the unit of which the kernel has killed a process.
@@ -45,7 +48,10 @@ def test_out_of_memory(scene: Scene):
         console = scene.vm.folder / "console"
         wait_for(lambda: b"Out of memory: Killed process" in console.read_bytes(), PLAY_SECONDS)
         assert sorted(scene.vm.frozen()) == sorted(PATHS)
+        began = time.monotonic()
         result = scene.thaw(play)
+        seconds = time.monotonic() - began
     assert (result["held"], result["thawed_by"]) == (True, "request")
     assert scene.vm.frozen() == []
     scene.nothing_lost(sample)
+    table.note("machine", "the OOM killer is at work", "the play", seconds, "request")

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from tests.faults.table import Table
 from tests.vm.machine import Machine
 from tests.vm.scene import PLAY_SECONDS, Scene
 
@@ -31,7 +34,7 @@ def swap(vm: Machine, table: str) -> None:
 
 
 @pytest.mark.parametrize("fstype", ["ext4", "xfs"])
-def test_gone_and_back(scene: Scene, fstype: str):
+def test_gone_and_back(scene: Scene, table: Table, fstype: str):
     """Frozen filesystems need no storage: it may go and come back without their notice."""
     vm = scene.vm
     vm.run("sh", "-c", _SETUP % fstype)
@@ -40,15 +43,19 @@ def test_gone_and_back(scene: Scene, fstype: str):
         swap(vm, NOTHING)
         assert vm.frozen() == [PATH]
         swap(vm, DISK)
+        began = time.monotonic()
         result = scene.thaw(play)
+        seconds = time.monotonic() - began
     assert (result["held"], result["thawed_by"]) == (True, "request")
     assert vm.frozen() == []
+    fault = f"the storage is gone, and comes back ({fstype})"
+    table.note("machine", fault, "the play", seconds, "request")
     vm.run("sh", "-c", f"echo after >>{PATH}/file && sync {PATH}/file")
     assert vm.run("cat", f"{PATH}/file") == "before\nafter\n"
 
 
 @pytest.mark.parametrize("fstype", ["ext4", "xfs"])
-def test_gone(scene: Scene, fstype: str):
+def test_gone(scene: Scene, table: Table, fstype: str):
     """A thaw that cannot write still thaws; another filesystem is not held up."""
     vm = scene.vm
     vm.run("sh", "-c", _SETUP % fstype)
@@ -57,11 +64,12 @@ def test_gone(scene: Scene, fstype: str):
     with scene.frozen(path=[PATH, "/data"]) as play:
         swap(vm, NOTHING)
         scene.let()
-        vm.thawed_after(seconds=PLAY_SECONDS)
+        seconds = vm.thawed_after(seconds=PLAY_SECONDS)
         play.finish(PLAY_SECONDS)
         result = play.wait("ok", "Thaw")["result"]
     assert (result["held"], result["thawed_by"]) == (True, "request")
     scene.nothing_lost(sample)
+    table.note("machine", f"the storage is gone ({fstype})", "the play", seconds, "request")
     # The storage is back: what was there before the freeze is there.
     vm.run("umount", PATH)
     swap(vm, DISK)
