@@ -79,7 +79,7 @@ class Ebs:
         :raises QuiesceError: there is none, or several, or a volume is not there.
         """
         answer = self._call("describe_volumes", VolumeIds=list(volumes))
-        sets = [
+        sets: list[set[str]] = [
             {attachment["InstanceId"] for attachment in volume["Attachments"]}
             for volume in answer["Volumes"]
         ]
