@@ -14,7 +14,7 @@ ARGS ?=
 
 export QUIESCE_CACHE QUIESCE_FLEET_HOSTS QUIESCE_PYTHON QUIESCE_TORTURE_SECONDS QUIESCE_VM_RELEASES MAKE
 
-.PHONY: help demo test $(PARTS) faults torture vm test-fuzz test-faults test-torture test-vm format py38 changelog-check link setup clean
+.PHONY: help demo test $(PARTS) faults providers torture vm test-fuzz test-faults test-torture test-vm format py38 changelog-check link setup clean
 
 help: ## list the chores
 	@echo "make TARGET [ARGS='more arguments for the tool']"
@@ -55,6 +55,9 @@ faults: ## what goes wrong with a frozen host, each fault once, on test hosts (a
 
 test-faults: ## each of them 20 times; writes docs/faults.md (as root; hours)
 	@$(TOOLS)/faults.sh 20
+
+providers: ## the provider ec2 on a test host, with EC2 as moto has it (as root)
+	@$(TOOLS)/providers.sh $(ARGS)
 
 torture: ## seven scenarios of file system developers, 30 s each (as root)
 	@$(TOOLS)/torture.sh $(ARGS)

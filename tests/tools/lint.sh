@@ -2,12 +2,12 @@
 # yamllint and ansible-lint (profile production), offline, on a copy of the collection.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
-"$ROOT/tests/tools/setup.sh" system
+"$ROOT/tests/tools/setup.sh" collections
 enter_venv
 
 lock lint
 copy=$(stage lint)
-export ANSIBLE_COLLECTIONS_PATH=$CACHE/lint ANSIBLE_CONFIG=$copy/ansible.cfg
+export ANSIBLE_COLLECTIONS_PATH=$CACHE/lint:$CACHE/collections ANSIBLE_CONFIG=$copy/ansible.cfg
 cd "$copy"
 say "yamllint"
 yamllint --strict .

@@ -3,11 +3,13 @@
 #   setup.sh link      the checkout, reachable as a collection
 #   setup.sh venv      that, and the tools from PyPI
 #   setup.sh system    all that, and the tools from the distribution
+#   setup.sh collections  all that, and the collections of others that we use
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
 
 REQUIREMENTS=$ROOT/tests/requirements/dev.txt
 PACKAGES=$ROOT/tests/requirements/packages.txt
+COLLECTIONS=$ROOT/tests/requirements/collections.txt
 
 # The real path of a Python that is new enough (a shim of pyenv or a venv hides it).
 find_python() {
@@ -59,10 +61,35 @@ setup_system() {
     [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 }
 
+# In a folder of their own, which the link's folder points to: who empties one keeps the other.
+setup_collections() {
+    local folder=$CACHE/collections stamp wanted package name names=() link
+    stamp=$folder/quiesce-stamp
+    wanted=$(sha256sum <"$COLLECTIONS")
+    package=$(sed -n 's/^package //p' "$COLLECTIONS")
+    mapfile -t names < <(grep -E '^[a-z]+\.[a-z]+$' "$COLLECTIONS")
+    if [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ]; then
+        say "getting collections out of $package from PyPI (tests/requirements/collections.txt)"
+        rm -rf "$folder" "$CACHE/wheel"
+        "$VENV/bin/python" -m pip download --disable-pip-version-check --no-deps --only-binary=:all: \
+            --dest "$CACHE/wheel" "$package" >"$CACHE/pip.log" 2>&1 </dev/null ||
+            { cat "$CACHE/pip.log" >&2; die "pip download failed"; }
+        "$VENV/bin/python" "$ROOT/tests/tools/unpack.py" "$CACHE/wheel/"*.whl "$folder" "${names[@]}"
+        rm -rf "$CACHE/wheel"
+        printf '%s\n' "$wanted" >"$stamp"
+    fi
+    for name in "${names[@]}"; do
+        link=$ROOT/collections/ansible_collections/${name/./\/}
+        mkdir -p "${link%/*}"
+        ln -sfn "$folder/ansible_collections/${name/./\/}" "$link"
+    done
+}
+
 lock setup
 case ${1:-} in
 link) setup_link ;;
 venv) setup_link && setup_venv ;;
 system) setup_link && setup_venv && setup_system ;;
-*) die "usage: setup.sh link|venv|system" ;;
+collections) setup_link && setup_venv && setup_system && setup_collections ;;
+*) die "usage: setup.sh link|venv|system|collections" ;;
 esac
