@@ -63,7 +63,7 @@ _value:
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -85,7 +85,7 @@ def expired(
     :raises AnsibleFilterError: ``keep``, ``age`` or a time is not what it should be.
     """
     count, limit = _count(keep), _limit(age)
-    moment = _time(now) if now else datetime.now(timezone.utc)
+    moment = _time(now) if now else datetime.now(UTC)
     made = {str(record["name"]): _time(record["created"]) for record in records}
     newest_first = sorted(
         records,
@@ -137,7 +137,7 @@ def _time(text: str) -> datetime:
         found = datetime.fromisoformat(_FRACTION.sub("", str(text)).replace("Z", "+00:00"))
     except ValueError as error:
         raise AnsibleFilterError(f"{text!r} is no time as ISO 8601 writes it") from error
-    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 class FilterModule:
