@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.quiesce.storage.plugins.module_utils import _readonly, _verify
+from ansible_collections.quiesce.storage.plugins.module_utils import _readonly
 from ansible_collections.quiesce.storage.plugins.module_utils._verify import verify
 
 from tests.kernel.damage import digest, metadata, overwrite
@@ -158,7 +158,7 @@ def test_where_only_the_original_could_be_mounted_the_data_is_checked_without(
     def refuse(path: str, fstype: str, target: str) -> str:
         raise _readonly.CannotMountError("refused", errno.EEXIST)
 
-    monkeypatch.setattr(_verify._readonly, "mount", refuse)
+    monkeypatch.setattr(_readonly, "mount", refuse)
     with lab.filesystem("btrfs") as filesystem:
         data = os.urandom(1 << 20)
         (filesystem.mountpoint / "file").write_bytes(data)
