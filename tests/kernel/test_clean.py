@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils._clean import judge
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
 
+from tests.kernel.damage import digest, metadata, overwrite
 from tests.kernel.lab import FSTYPES, GIB, MIB, Filesystem, Lab, Load, load, run
 
 SNAPSHOTS = int(os.environ.get("QUIESCE_SNAPSHOTS", "5"))
@@ -33,23 +32,6 @@ def busy(request: pytest.FixtureRequest, lab: Lab) -> Iterator[tuple[Filesystem,
     with lab.filesystem(request.param, size=2 * GIB) as made, load(made) as writers:
         time.sleep(2)
         yield made, writers
-
-
-def _digest(image: Path) -> str:
-    """Return a checksum of what is in the file and where; holes are passed over."""
-    digest = hashlib.sha256()
-    with image.open("rb") as file:
-        end = 0
-        while True:
-            try:
-                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
-            except OSError:
-                return digest.hexdigest()  # nothing but a hole follows
-            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-            file.seek(start)
-            digest.update(b"%d %d " % (start, end))
-            while file.tell() < end:
-                digest.update(file.read(min(MIB, end - file.tell())))
 
 
 def _lost(lab: Lab, image: Path, fstype: str, writers: Load, sample: str) -> dict[str, int]:
@@ -126,14 +108,14 @@ def test_judging_changes_nothing_and_takes_a_block_device_too(
                 image = filesystem.snapshot()
         else:
             image = filesystem.snapshot()
-        before = _digest(image)
+        before = digest(image)
         of_file = judge(str(image), orphans=True)
         device = run("losetup", "--find", "--show", "--read-only", image).stdout.strip()
         try:
             of_device = judge(device, orphans=True)
         finally:
             run("losetup", "--detach", device)
-        assert _digest(image) == before
+        assert digest(image) == before
         assert of_device.clean == of_file.clean
         image.unlink()
 
@@ -149,39 +131,17 @@ def still(lab: Lab, filesystem: Filesystem) -> Path:
         return filesystem.snapshot()
 
 
-def _overwrite(image: Path, offset: int, size: int) -> None:
-    with image.open("r+b") as file:
-        file.seek(offset)
-        file.write(b"\xa5" * size)
-
-
-def _metadata(image: Path, fstype: str) -> list[tuple[int, int]]:
-    """Return offsets and sizes of metadata, apart from the superblock, to do damage to."""
-    if fstype == "ext4":
-        said = run("dumpe2fs", image).stdout
-        tables = re.findall(r"Inode table at (\d+)-", said)
-        bitmaps = re.findall(r"Block bitmap at (\d+)", said)
-        return [(int(tables[0]) * 4096, 4096), (int(bitmaps[0]) * 4096, 4096)]
-    if fstype == "xfs":  # headers of the first allocation group, roots of its trees
-        return [(512, 1536), (4096, 4 * 4096)]
-    # Both copies of the same tree blocks: btrfs shrugs off the loss of one.
-    data = image.read_bytes()
-    fsid = data[65536 + 0x20 : 65536 + 0x30]
-    blocks = range(MIB, len(data), 16384)
-    return [(at, 16384) for at in blocks if data[at + 0x20 : at + 0x30] == fsid]
-
-
 def test_a_damaged_snapshot_is_not_clean(still: Path, filesystem: Filesystem) -> None:
     verdict = judge(str(still))
     assert verdict.clean, verdict.reasons
-    places = _metadata(still, filesystem.fstype)
+    places = metadata(still, filesystem.fstype)
     assert len(places) > 1
     damages = [places] if filesystem.fstype == "btrfs" else [[place] for place in places]
     for number, damage in enumerate(damages):
         copy = still.with_name(f"{still.stem}-damage-{number}.img")
         run("cp", "--reflink=always", still, copy)
         for place in damage:
-            _overwrite(copy, *place)
+            overwrite(copy, *place)
         verdict = judge(str(copy))
         assert not verdict.clean
         assert verdict.reasons
@@ -194,7 +154,7 @@ def test_a_snapshot_cut_short_is_not_clean(still: Path) -> None:
 
 
 def test_a_snapshot_without_its_superblock_is_not_clean(still: Path) -> None:
-    _overwrite(still, 0, 128 * 1024)
+    overwrite(still, 0, 128 * 1024)
     verdict = judge(str(still))
     assert verdict.fstype is None
     assert not verdict.clean
