@@ -173,7 +173,6 @@ def test_a_session_ends_by_itself_when_the_controller_is_killed(
     [
         ({"after": None}, "set consistent_snapshot_after to mariadb"),
         ({"timeout": 300}, "has to be shorter than consistent_snapshot_mariadb_hold_timeout"),
-        ({"timeout": 0}, "has to be shorter than consistent_snapshot_mariadb_hold_timeout"),
     ],
 )
 def test_a_session_that_might_not_end_in_time_is_refused(
