@@ -3,62 +3,88 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What becomes of snapshots of a database that are not of one instant: a measurement, as root.
 
-Takes snapshots of the two filesystems one after the other, without a freeze, under the load of the
-tests, starts a server on each pair, and counts what has come of them.
+Takes snapshots of its two filesystems one after the other, without a freeze, under the load of the
+tests, starts a server on each pair, and counts what has come of them. With --frozen the same, but
+frozen meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kernel.lab import open_lab
+from tests.kernel.lab import LabError, open_lab
+from tests.kernel.modules import call
 
 from .ledger import Snapshot
 from .mariadb import MariaDB
 from .postgresql import PostgreSQL
-from .scene import Scene, loaded, scene
+from .scene import Scene, loaded, moment, scene
 from .server import Broken, Server
 
 _KINDS: dict[str, type[Server]] = {"postgresql": PostgreSQL, "mariadb": MariaDB}
 
 
-def _take(on: Scene, first: str, apart: float) -> tuple[Path, Path, float, float]:
-    """Clone both images, ``apart`` seconds after each other; return them, and begin and end."""
+@dataclass
+class Pair:
+    """Snapshots of both filesystems, and when the first was begun and the last was done."""
+
+    data: Path
+    log: Path
+    began: float
+    ended: float
+
+
+def _one_after_the_other(on: Scene, first: str, apart: float) -> Pair:
     began = time.time()
     order = (on.data, on.log) if first == "data" else (on.log, on.data)
     one = order[0].snapshot()
     time.sleep(apart)
     other = order[1].snapshot()
     data, log = (one, other) if first == "data" else (other, one)
-    return data, log, began, time.time()
+    return Pair(data, log, began, time.time())
 
 
-def measure(on: Scene, snapshots: int, first: str, apart: float) -> Counter[str]:
+def _frozen(on: Scene) -> Pair:
+    images = [each.image.with_name(f"{each.name}.frozen.img") for each in (on.data, on.log)]
+    commands = [
+        ["cp", "--reflink=always", each.image, image]
+        for each, image in zip((on.data, on.log), images, strict=True)
+    ]
+    answer = call("fsfreeze_run", path=[on.data, on.log], commands=commands, timeout=30)
+    began = moment(answer["lease"]["frozen_at"])
+    return Pair(images[0], images[1], began, began + answer["frozen_seconds"])
+
+
+def measure(on: Scene, snapshots: int, take: Callable[[Scene], Pair]) -> Counter[str]:
     """Count what has come of that many snapshots."""
     counts: Counter[str] = Counter()
     taken: list[Snapshot] = []
     with loaded(on) as load:
         for number in range(snapshots):
             time.sleep(1)
-            data, log, began, ended = _take(on, first, apart)
+            pair, started = take(on), False
             try:
-                with on.started(data, log) as copy:
-                    taken.append(Snapshot(began, ended, copy.found()))
+                with on.started(pair.data, pair.log) as copy:
+                    started = True
+                    taken.append(Snapshot(pair.began, pair.ended, copy.found()))
                     copy.check()
-                counts["started and whole"] += 1
-            except Broken as error:
+                counts["whole"] += 1
+            except (Broken, LabError) as error:
                 print(f"{number}: {' '.join(str(error).split())[-400:]}", flush=True)
-                counts["not started" if "the server has ended" in str(error) else "damaged"] += 1
+                counts["damaged" if started else "not started"] += 1
             finally:
-                data.unlink()
-                log.unlink()
+                pair.data.unlink()
+                pair.log.unlink()
         load.end()
         ledger = load.ledger()
-    counts["lost what was acknowledged"] = sum(bool(ledger.faults(each)) for each in taken)
+    counts["wrong transactions"] = sum(bool(ledger.faults(each)) for each in taken)
     return counts
 
 
@@ -71,13 +97,17 @@ def main() -> None:
         "--first", choices=("data", "log"), default="log", help="the one cloned first"
     )
     parser.add_argument("--apart", type=float, default=0.5, help="seconds between the two clones")
+    parser.add_argument("--frozen", action="store_true", help="freeze both meanwhile")
     given = parser.parse_args()
+    take: Callable[[Scene], Pair] = _frozen
+    if not given.frozen:
+        take = functools.partial(_one_after_the_other, first=given.first, apart=given.apart)
     with (
         tempfile.TemporaryDirectory() as folder,
         open_lab() as lab,
         scene(lab, _KINDS[given.kind], Path(folder)) as on,
     ):
-        print(dict(measure(on, given.snapshots, given.first, given.apart)))
+        print(dict(measure(on, given.snapshots, take)))
 
 
 if __name__ == "__main__":
