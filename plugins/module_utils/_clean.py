@@ -45,6 +45,11 @@ _BTRFS_LOG_ROOT = _BTRFS_AT + 0x60
 _BTRFS_SUBVOLUME_INODE = 256
 _HEAD_BYTES = _BTRFS_AT + 4096
 
+# Where to look for tools when nobody says so.
+_SEARCH = os.pathsep.join(
+    [os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"],
+)
+
 
 @dataclass
 class Check:
@@ -103,24 +108,11 @@ def judge(
     :param search: where to look for tools, like ``PATH``; None for ``PATH`` and the sbin folders.
     :raises QuiesceError: it cannot be judged: no such path, not to be read, or a tool is missing.
     """
-    if not os.path.isabs(path) or "\0" in path:
-        raise QuiesceError(f"{path!r} is not an absolute path; give one")
-    if search is None:
-        search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"])
-        search += os.pathsep + "/sbin"
-    try:
-        status = os.stat(path)
-        mode = status.st_mode
-        if stat.S_ISDIR(mode):
-            return _judge_folder(path, fstype, status.st_ino, search)
-        if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
-            raise QuiesceError(
-                f"{path} is no image file, block device or btrfs subvolume; give one of these"
-            )
-        with open(path, "rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise QuiesceError(f"{path} cannot be judged: {error.strerror}") from error
+    search = _SEARCH if search is None else search
+    status, head = _look(path)
+    mode = status.st_mode
+    if stat.S_ISDIR(mode):
+        return _judge_folder(path, fstype, status.st_ino, search)
     verdict = Verdict(fstype=_detect(head))
     if verdict.fstype is None or (fstype and not _same_kind(fstype, verdict.fstype)):
         found = f"the superblock of {verdict.fstype}" if verdict.fstype else "no superblock"
@@ -133,6 +125,51 @@ def judge(
     else:
         _judge_ext(path, head, orphans, search, verdict)
     return verdict
+
+
+def check_btrfs_data(path: str, search: str | None, verdict: Verdict) -> None:
+    """Have ``btrfs check`` read all data of a btrfs and compare it with its checksums.
+
+    That needs no mount. Adds what it finds to ``verdict``; ``QuiesceError`` as :func:`judge`.
+    """
+    search = _SEARCH if search is None else search
+    ran = _run(search, "btrfs", "check", "--readonly", "--check-data-csum", path)
+    against = []
+    wrong = [line for line in ran.lines if "expected csum" in line]
+    if ran.rc or wrong:
+        said = complaints.quote(wrong or ran.lines)
+        against.append(f"btrfs check --check-data-csum says (rc {ran.rc}): {said}")
+    good = "All data has the right checksums. Not mounted, since its original is."
+    verdict.add("btrfs check --check-data-csum", good, against, ran)
+
+
+def fstype_of(path: str) -> str | None:
+    """The type of the filesystem in a snapshot, as :data:`FSTYPES`; None where it has none.
+
+    ``QuiesceError``: as :func:`judge`.
+    """
+    status, head = _look(path)
+    if stat.S_ISDIR(status.st_mode):
+        return "btrfs" if status.st_ino == _BTRFS_SUBVOLUME_INODE else None
+    return _detect(head)
+
+
+def _look(path: str) -> tuple[os.stat_result, bytes]:
+    """What is at ``path``, and where it is no folder, its beginning."""
+    if not os.path.isabs(path) or "\0" in path:
+        raise QuiesceError(f"{path!r} is not an absolute path; give one")
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            return status, b""
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISBLK(status.st_mode):
+            raise QuiesceError(
+                f"{path} is no image file, block device or btrfs subvolume; give one of these"
+            )
+        with open(path, "rb") as file:
+            return status, file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise QuiesceError(f"{path} cannot be judged: {error.strerror}") from error
 
 
 def _detect(head: bytes) -> str | None:

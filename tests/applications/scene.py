@@ -65,6 +65,7 @@ class Scene:
             "provider": "reflink",
             "name": name,
             "timeout": 30,
+            "records": str(self.folder / "records"),
             "before": self.server.application,
             "after": self.server.application,
             f"{self.server.application}_client": self.server.client,
