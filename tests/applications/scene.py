@@ -182,7 +182,11 @@ def scene(lab: Lab, kind: type[Server], folder: Path, **options: Any) -> Iterato
         server = kind(data.mountpoint, log.mountpoint, folder_of_user(own), **options)
         server.create()
         with server.running():
-            yield Scene(lab, data, log, server, folder)
+            try:
+                yield Scene(lab, data, log, server, folder)
+            finally:  # a server that waits for a frozen filesystem does not end
+                for each in (data, log):
+                    each.thaw()
 
 
 @contextmanager
