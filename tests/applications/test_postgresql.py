@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.lab import Lab
+from tests.kernel.lab import Lab, run
 from tests.kernel.modules import state
 
 from .postgresql import PostgreSQL
@@ -52,6 +52,24 @@ def test_a_set_without_a_tablespace_is_refused(quiet: Scene) -> None:
     (failure,) = outcome.result["failures"]
     assert f"PostgreSQL stores {quiet.data}/cluster/pg_tblspc/" in failure
     assert outcome.result["held"] is None
+
+
+def test_subvolumes_one_after_the_other_are_refused(lab: Lab, tmp_path: Path) -> None:
+    lab.folder.chmod(0o711)
+    with lab.filesystem("btrfs") as one:
+        places = [one.mountpoint / "data", one.mountpoint / "log"]
+        for place in places:
+            run("btrfs", "subvolume", "create", place)
+            folder_of_user(place)
+        server = PostgreSQL(places[0], places[1], folder_of_user(lab.folder / "postgresql-btrfs"))
+        server.create()
+        with server.running():
+            stage = Scene(lab, one, one, server, tmp_path)
+            outcome = stage.role("parts", provider="btrfs", paths=[str(each) for each in places])
+    assert outcome.status == 2
+    (failure,) = outcome.result["failures"]
+    assert "one after the other, without a freeze: the set would not be of one instant" in failure
+    assert not outcome.result["snapshots"]
 
 
 def test_a_server_that_does_not_answer_is_named(quiet: Scene) -> None:
