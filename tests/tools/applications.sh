@@ -9,4 +9,5 @@ for folder in /usr/lib/postgresql/*/bin; do
 done
 "$ROOT/tests/tools/setup.sh" applications
 enter_lab "the tests with applications"
-exec pytest tests/applications "$@"
+# Files beside each other: a test of one may look for all that another of the same file has left.
+exec pytest tests/applications -n 2 --dist loadfile "$@"
