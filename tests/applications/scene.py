@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.plays import Play, playing
-from tests.kernel.lab import GIB, MIB, Filesystem, Lab
+from tests.kernel.lab import GIB, MIB, Filesystem, Lab, run
 
 from .ledger import Snapshot
 from .server import Broken, Load, Server, folder_of_user
@@ -181,6 +181,9 @@ def scene(lab: Lab, kind: type[Server], folder: Path, **options: Any) -> Iterato
         own = lab.folder / f"{kind.application}-{next(_numbers)}"
         server = kind(data.mountpoint, log.mountpoint, folder_of_user(own), **options)
         server.create()
+        # Its settings are no part of what it keeps safe by itself.
+        for each in (data, log):
+            run("sync", "--file-system", each.mountpoint)
         with server.running():
             try:
                 yield Scene(lab, data, log, server, folder)
