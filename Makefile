@@ -14,7 +14,7 @@ ARGS ?=
 
 export QUIESCE_CACHE QUIESCE_FLEET_HOSTS QUIESCE_PYTHON QUIESCE_TORTURE_SECONDS QUIESCE_VM_RELEASES MAKE
 
-.PHONY: help demo test $(PARTS) faults providers torture vm test-fuzz test-faults test-torture test-vm format py38 changelog-check link setup clean
+.PHONY: help demo test $(PARTS) applications faults providers torture vm test-applications test-fuzz test-faults test-torture test-vm format py38 changelog-check link setup clean
 
 help: ## list the chores
 	@echo "make TARGET [ARGS='more arguments for the tool']"
@@ -65,6 +65,12 @@ torture: ## seven scenarios of file system developers, 30 s each (as root)
 test-torture: export QUIESCE_TORTURE_SECONDS = 300
 test-torture: ## the same, 5 minutes each
 	@$(TOOLS)/torture.sh $(ARGS)
+
+applications: ## snapshots of PostgreSQL and MariaDB under load, 3 each, and backups (as root)
+	@$(TOOLS)/applications.sh $(ARGS)
+
+test-applications: ## the same with 20 snapshots each (as root; most of an hour)
+	@$(TOOLS)/applications.sh --snapshots 20 $(ARGS)
 
 sanity: ## ansible-test sanity, with every Python found here
 	@$(TOOLS)/sanity.sh $(ARGS)

@@ -4,12 +4,14 @@
 #   setup.sh venv      that, and the tools from PyPI
 #   setup.sh system    all that, and the tools from the distribution
 #   setup.sh collections  all that, and the collections of others that we use
+#   setup.sh applications    all that, and the databases and backup programs
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
 
 REQUIREMENTS=$ROOT/tests/requirements/dev.txt
 PACKAGES=$ROOT/tests/requirements/packages.txt
 COLLECTIONS=$ROOT/tests/requirements/collections.txt
+APPLICATIONS=$ROOT/tests/requirements/applications.txt
 
 # The real path of a Python that is new enough (a shim of pyenv or a venv hides it).
 find_python() {
@@ -51,13 +53,14 @@ setup_venv() {
     printf '%s\n' "$wanted" >"$stamp"
 }
 
-setup_system() {
+# install_missing FILE: the packages of those commands in it that are not there.
+install_missing() {
     local command package missing=()
     while read -r command package; do
         case $command in '' | '#'*) continue ;; esac
         command -v "$command" >/dev/null && continue
         case " ${missing[*]-} " in *" $package "*) ;; *) missing+=("$package") ;; esac
-    done <"$PACKAGES"
+    done <"$1"
     [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 }
 
@@ -89,7 +92,10 @@ lock setup
 case ${1:-} in
 link) setup_link ;;
 venv) setup_link && setup_venv ;;
-system) setup_link && setup_venv && setup_system ;;
-collections) setup_link && setup_venv && setup_system && setup_collections ;;
-*) die "usage: setup.sh link|venv|system|collections" ;;
+system) setup_link && setup_venv && install_missing "$PACKAGES" ;;
+collections) setup_link && setup_venv && install_missing "$PACKAGES" && setup_collections ;;
+applications)
+    setup_link && setup_venv && install_missing "$PACKAGES" && install_missing "$APPLICATIONS"
+    ;;
+*) die "usage: setup.sh link|venv|system|collections|applications" ;;
 esac
