@@ -253,14 +253,15 @@ def test_the_second_fails(roles: Roles, tmp_path: Path, paths: list[str]):
 def test_the_deadline_passes(roles: Roles, tmp_path: Path, paths: list[str]):
     """Another command of LVM holds the group: lvcreate waits for it, longer than it may."""
     vm = roles.vm
-    holding = "flock /run/lock/lvm/V_vg sleep 60 >/dev/null 2>&1 & echo $! >/run/holding"
-    before = tmp_path / "before.yml"
-    before.write_text(json.dumps([{"ansible.builtin.command": {"argv": ["sh", "-c", holding]}}]))
-    after = tmp_path / "after.yml"
-    letting = "sleep 3; pkill -P $(cat /run/holding)"
-    detached = f"({letting}) >/dev/null 2>&1 &"
-    after.write_text(json.dumps([{"ansible.builtin.command": {"argv": ["sh", "-c", detached]}}]))
-    late = roles.run(paths=paths, name="late", before=str(before), after=str(after), timeout=8)
+    holding = "flock -o /run/lock/lvm/V_vg sleep 90 >/dev/null 2>&1 & echo $! >/run/holding"
+    letting = "(sleep 3; kill $(cat /run/holding)) >/dev/null 2>&1 &"
+    files = []
+    for name, script in (("before", holding), ("after", letting)):
+        files.append(tmp_path / f"{name}.yml")
+        command = {"ansible.builtin.command": {"argv": ["sh", "-c", script]}}
+        files[-1].write_text(json.dumps([command]))
+    before, after = map(str, files)
+    late = roles.run(paths=paths, name="late", before=before, after=after, timeout=8)
     assert "No snapshot of that name was kept" in late.error
     assert (late.result["trusted"], late.result["snapshots"]) == (False, [])
     assert late.result["thawed_by"] == ("deadline" if nests(vm) else None)
