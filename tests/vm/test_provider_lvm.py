@@ -136,7 +136,7 @@ def ready(machine: Machine) -> Machine:
 def roles(ready: Machine, tmp_path: Path) -> Iterator[Roles]:
     """Give the role; what there was of volumes is there afterwards, and nothing else."""
     before = volumes(ready), devices(ready)
-    yield Roles(ready, tmp_path, provider="lvm", lvm_size="24M", timeout=120)
+    yield Roles(ready, tmp_path, provider="lvm", lvm_size="24M", timeout=300)
     try:
         assert ready.frozen() == []
         kept = ready.run("lvs", "--noheadings", "-o", "lv_path", "@quiesce").split()

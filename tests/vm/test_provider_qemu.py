@@ -63,7 +63,7 @@ def roles(ready: Machine, tmp_path: Path) -> Iterator[Roles]:
     socket = str(ready.folder / "qmp")
     qemu = {"qemu_socket": socket, "qemu_host": "localhost", "qemu_disks": DISKS}
     before = nodes(ready)
-    yield Roles(ready, tmp_path, provider="qemu", paths=PATHS, timeout=120, **qemu)
+    yield Roles(ready, tmp_path, provider="qemu", paths=PATHS, timeout=300, **qemu)
     try:
         assert ready.frozen() == []
         assert nodes(ready) == before
