@@ -72,7 +72,7 @@ def test_a_command_that_fails(monitor: Callable[..., str]) -> None:
 
 @pytest.mark.parametrize("greeting", ["{}", "[]", "hello", '{"QMP":'])
 def test_what_is_no_monitor(monitor: Callable[..., str], greeting: str) -> None:
-    with pytest.raises(QuiesceError, match=r"is not the socket of a QMP|no answer from the virtual"):
+    with pytest.raises(QuiesceError, match=r"is not the socket of|no answer from"):
         Qmp(monitor(greeting))
 
 
