@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from tests.faults.plays import playing
 from tests.vm.machine import Machine
 
-_SECONDS = 400.0
+_SECONDS = 1200.0
 _SETTINGS = {"ANSIBLE_TIMEOUT": "60", "ANSIBLE_PIPELINING": "1"}
 
 

@@ -18,6 +18,9 @@ import pytest
 from tests.vm.machine import Machine
 from tests.vm.roles import Outcome, Roles
 
+# An emulated processor takes minutes for a run of the role.
+pytestmark = pytest.mark.timeout(3600)
+
 THICK, THIN = ["/srv/ext", "/srv/log"], ["/srv/thin", "/srv/fine"]
 """Two volumes each, an ext4 and an XFS, which are written to in this order."""
 

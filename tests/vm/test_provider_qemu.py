@@ -24,6 +24,9 @@ from tests.kernel.lab import run
 from tests.vm.machine import Machine
 from tests.vm.roles import Roles
 
+# An emulated processor takes minutes for a run of the role.
+pytestmark = pytest.mark.timeout(3600)
+
 PATHS, DISKS = ["/data", "/srv/xfs"], ["data", "xfs"]
 """An ext4 and an XFS, which are written to in this order, each on a disk of its own."""
 
