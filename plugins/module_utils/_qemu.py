@@ -27,14 +27,13 @@ _PART = ".part"
 class Disk(NamedTuple):
     """A disk, and where the copy of it is to be.
 
-    ``name`` is its device or node, ``image`` the file that it is in, ``size`` its bytes, and
-    ``room`` how many a copy takes at most.
+    ``name`` is its device or node, ``image`` the file that it is in, and ``size`` its bytes, which
+    a copy takes up whatever is in them.
     """
 
     name: str
     image: str
     size: int
-    room: int
     copy: str
     identifier: str
 
@@ -62,6 +61,10 @@ class Copies:
         :param disks: device, node or id of the disks; all that can be written to if empty.
         :param folder: where to make the copies; beside each image if None.
         """
+        if not name or "/" in name or "\0" in name:
+            raise QuiesceError(
+                "%s is no name of a snapshot: it is a part of a file's" % shown(name)
+            )
         self._qmp = qmp
         self._name = name
         self._folder = folder
@@ -100,12 +103,14 @@ class Copies:
 
     def remove(self, predict: bool) -> dict[str, bool]:
         """Remove what there is of them, whole or not; returns what :meth:`make` does."""
-        begun = self._under_way() or any(map(self._noted, self.disks))
-        changed = begun if predict else self._remove(self.disks)
+        begun = self._under_way()
+        # What has a name of theirs, and no note, is somebody else's.
+        ours = [disk for disk in self.disks if self._noted(disk)]
+        changed = bool(ours) if predict else self._remove(ours)
         return {"changed": changed, "begun": begun, "complete": False}
 
     def _check_names(self) -> None:
-        for path in [each for disk in self.disks for each in (disk.copy, disk.part)]:
+        for path in [each for disk in self.disks for each in (disk.copy, disk.part, disk.note)]:
             if os.path.lexists(path):
                 raise QuiesceError(
                     "the name %s is taken: %s exists, and nothing beside it says that it is this "
@@ -125,6 +130,7 @@ class Copies:
             for disk in self.disks:
                 _make_empty(disk)
                 begun.append(disk)
+                _write_note(disk, self._name)
                 self._open(disk)
             actions = [
                 {
@@ -169,7 +175,7 @@ class Copies:
         for disk in self.disks:
             self._release(disk)
         for disk in self.disks:
-            _make_last(disk, self._name)
+            _make_last(disk)
 
     def _remove(self, disks: Sequence[Disk]) -> bool:
         found = False
@@ -177,9 +183,7 @@ class Copies:
             found = self._cancel(disk) or found
         for disk in disks:
             found = self._release(disk) or found
-            # What has the name of the copy, and no note, is not ours.
-            noted = [disk.copy, disk.note] if self._noted(disk) else []
-            for path in [disk.part, *noted]:
+            for path in (disk.part, disk.copy, disk.note):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
                     found = True
@@ -205,15 +209,11 @@ class Copies:
             raise QuiesceError(
                 "disk %s is in no file of this machine (%s)" % (shown(name), shown(path))
             )
-        allocated, layer = 0, image
-        while layer:
-            allocated += layer.get("actual-size", image["virtual-size"])
-            layer = layer.get("backing-image")
         size = image["virtual-size"]
         folder = self._folder or os.path.dirname(path)
         copy = os.path.join(folder, "%s.%s" % (os.path.basename(path), self._name))
         digest = hashlib.sha256(("%s %s" % (name, copy)).encode()).hexdigest()[:12]
-        return Disk(name, path, size, min(size, allocated), copy, "quiesce-%s" % digest)
+        return Disk(name, path, size, copy, "quiesce-%s" % digest)
 
     def _own_folder(self) -> str:
         """The folder from which qemu names its files."""
@@ -232,11 +232,11 @@ class Copies:
                 raise QuiesceError(
                     "no copy can be made in %s: %s" % (shown(folder), error.strerror)
                 ) from error
-            wanted[device] = wanted.get(device, 0) + disk.room
+            wanted[device] = wanted.get(device, 0) + disk.size
             free = room.f_bavail * room.f_frsize
             if free < wanted[device]:
                 raise QuiesceError(
-                    "%s has %d bytes of free space, and the copies want up to %d"
+                    "%s has %d bytes of free space, and the copies want %d"
                     % (shown(folder), free, wanted[device])
                 )
 
@@ -249,8 +249,7 @@ class Copies:
     def _open(self, disk: Disk) -> None:
         """Have qemu open the empty file for the copy."""
         file = {"driver": "file", "filename": disk.part}
-        sparse = {"discard": "unmap", "detect-zeroes": "unmap"}
-        node = {"driver": "raw", "node-name": disk.identifier, "file": file, **sparse}
+        node = {"driver": "raw", "node-name": disk.identifier, "file": file}
         self._qmp.execute("blockdev-add", **node)
 
     def _jobs(self) -> dict[str, dict[str, Any]]:
@@ -303,12 +302,16 @@ def _said(disk: Disk, name: str) -> dict[str, Any]:
     return {"name": name, **disk.facts()}
 
 
-def _make_last(disk: Disk, name: str) -> None:
-    """Write down what a whole copy is, and give it its name."""
-    _sync(disk.part)
+def _write_note(disk: Disk, name: str) -> None:
+    """Write down beside a copy what it will be."""
     with open(disk.note, "w", encoding="utf-8") as stream:
         json.dump(_said(disk, name), stream)
     _sync(disk.note)
+
+
+def _make_last(disk: Disk) -> None:
+    """Give a whole copy its name."""
+    _sync(disk.part)
     os.rename(disk.part, disk.copy)
     _sync(os.path.dirname(disk.copy))
 

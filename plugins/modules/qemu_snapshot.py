@@ -32,7 +32,7 @@ options:
   name:
     description:
       - Name of the snapshot. A copy is called as the image of its disk, a dot, and this.
-      - No slash, and not a dot to begin with.
+      - It has no slash.
     type: str
     required: true
   state:
