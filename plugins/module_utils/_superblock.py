@@ -28,6 +28,24 @@ class SuperblockError(Exception):
     """The kernel's own state cannot be read here; the message says why."""
 
 
+def nesting() -> bool | None:
+    """Whether device-mapper can freeze what is frozen already; None where that cannot be known.
+
+    The kernel counts the freezes of a superblock since the very change that lets those of
+    device-mapper nest (Linux 6.8). Before that, its freeze of a frozen filesystem fails.
+    """
+    try:
+        btf = Btf()
+        btf.offset("sb_writers", "frozen")
+    except BtfError:
+        return None
+    try:
+        btf.offset("sb_writers", "freeze_ucount")
+    except BtfError:
+        return False
+    return True
+
+
 class Reader:
     """Reads superblocks through descriptors of this process (any that is not ``O_PATH``)."""
 

@@ -107,6 +107,14 @@ filesystems:
       description: The lease that holds it, as the module M(quiesce.storage.fsfreeze) returns it,
         and its C(guard), V(alive), V(silent) or V(dead); null where there is none.
       type: dict
+nesting:
+  description:
+    - Whether this kernel lets device-mapper freeze a filesystem that is frozen already, as it does
+      for a snapshot of LVM. It can since Linux 6.8; before that, such a snapshot fails.
+    - Null where it cannot be known.
+  returned: always
+  type: bool
+  sample: true
 leases:
   description: Every lease of this host that has not ended, whatever O(path) says.
   returned: always
@@ -149,6 +157,9 @@ from ansible_collections.quiesce.storage.plugins.module_utils._errors import (
     QuiesceError,
 )
 from ansible_collections.quiesce.storage.plugins.module_utils._info import Info
+from ansible_collections.quiesce.storage.plugins.module_utils._superblock import (
+    nesting,
+)
 
 
 def main() -> None:
@@ -170,7 +181,9 @@ def main() -> None:
         module.fail_json(msg=error.message, **error.result)
     if any(each["state"] == "unknown" for each in filesystems) and info.reason:
         module.warn("the kernel's own state cannot be read: %s" % info.reason)
-    module.exit_json(changed=False, filesystems=filesystems, leases=info.leases())
+    module.exit_json(
+        changed=False, filesystems=filesystems, leases=info.leases(), nesting=nesting()
+    )
 
 
 if __name__ == "__main__":

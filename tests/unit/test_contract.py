@@ -62,7 +62,8 @@ RETURNED: dict[str, dict[str, list[str]]] = {
             "state",
             "evidence",
             "lease",
-        ]
+        ],
+        "nesting": [],
     },
     "fsfreeze_run": {
         "held": [],

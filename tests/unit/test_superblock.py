@@ -19,8 +19,10 @@ from ansible_collections.quiesce.storage.plugins.module_utils._btf import Btf, B
 from ansible_collections.quiesce.storage.plugins.module_utils._superblock import (
     Reader,
     SuperblockError,
+    nesting,
 )
 
+from tests.unit.btf_blob import Blob
 from tests.unit.sources import COLLECTION
 
 OFFSETS = {
@@ -198,6 +200,24 @@ def test_a_structure_that_is_not_in_the_btf(
     monkeypatch.setattr(_superblock, "Btf", lambda: Btf(str(tmp_path / "btf")))
     with pytest.raises(SuperblockError, match="no BTF at"):
         Reader()
+
+
+@pytest.mark.parametrize(
+    ("members", "nests"),
+    [(["frozen", "freeze_kcount", "freeze_ucount"], True), (["frozen"], False), ([], None)],
+)
+def test_nesting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, members: list[str], nests: bool | None
+) -> None:
+    """Where the structure itself is not understood, nothing is concluded from what it lacks."""
+    blob = Blob()
+    number = blob.integer("int", 4)
+    if members:
+        places = [(name, number, 32 * at) for at, name in enumerate(members)]
+        blob.structure("sb_writers", *places)
+    path = blob.write(tmp_path)
+    monkeypatch.setattr(_superblock, "Btf", lambda: Btf(path))
+    assert nesting() is nests
 
 
 def test_an_architecture_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
