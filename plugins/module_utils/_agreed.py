@@ -25,6 +25,10 @@ from ansible_collections.quiesce.storage.plugins.module_utils._guard_client impo
 LATER = "later"
 _MOST_SECONDS = 86400
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?\Z")
+_ISO = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,]([0-9]{1,9}))?"
+    r"([Zz]|[+-][0-9]{2}:?[0-9]{2})?\Z"
+)
 # Beyond what the freeze itself may take, for the guard to say so.
 _PATIENCE_SECONDS = 5.0
 
@@ -37,13 +41,9 @@ def moment(text: str) -> float:
     if text == LATER:
         return 0.0
     try:
-        if _SECONDS.match(text):
-            at = float(text)
-        else:
-            when = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
-            if when.tzinfo is None:
-                raise ValueError("without an offset from UTC, it is another time on every host")
-            at = when.timestamp()
+        at = float(text) if _SECONDS.match(text) else _iso(text)
+        if at <= 0:
+            raise ValueError("1970 is over")
     except (ValueError, OverflowError) as error:
         raise QuiesceError(
             "at: %s is not a time such as 2026-11-21T01:05:55.5Z or 1795223155.5 (%s)"
@@ -52,6 +52,19 @@ def moment(text: str) -> float:
     if at > time.time() + _MOST_SECONDS:
         raise QuiesceError("at: %s is more than a day ahead by the clock of this host" % text)
     return at
+
+
+def _iso(text: str) -> float:
+    found = _ISO.match(text)
+    if not found:
+        raise ValueError("neither ISO 8601 nor a number of seconds")
+    day, clock, fraction, offset = found.groups()
+    if not offset:
+        raise ValueError("without an offset from UTC, it is another time on every host")
+    # Before Python 3.11 this is all that fromisoformat takes: six digits, and a colon.
+    digits = (fraction or "").ljust(6, "0")[:6]
+    offset = "+00:00" if offset in "Zz" else "%s:%s" % (offset[:3], offset[-2:])
+    return datetime.fromisoformat("%sT%s.%s%s" % (day, clock, digits, offset)).timestamp()
 
 
 class AgreedFreeze(Freeze):
