@@ -43,10 +43,10 @@ for number in itertools.count(1):
 """
 # Keeps the monitor busy, as another program that talks to it.
 _HOLDER = """\
-import socket, sys, time
+import socket, time
 monitor = socket.socket(socket.AF_UNIX)
-monitor.connect("/proc/self/fd/0/qmp")
-time.sleep(float(sys.argv[1]))
+monitor.connect("qmp")
+time.sleep(900)
 """
 
 
@@ -87,9 +87,9 @@ def copies(vm: Machine) -> list[str]:
     return sorted(file.name for file in vm.folder.glob("*.qcow2.*"))
 
 
-def tasks(folder: Path, argv: Sequence[str]) -> str:
+def tasks(folder: Path, name: str, argv: Sequence[str]) -> str:
     """A file of tasks with one command, on the hypervisor."""
-    file = folder / "tasks.yml"
+    file = folder / f"{name}.yml"
     command = {"ansible.builtin.command": {"argv": list(argv)}, "delegate_to": "localhost"}
     file.write_text(json.dumps([{**command, "become": False}]))
     return str(file)
@@ -162,7 +162,7 @@ def test_the_second_fails(roles: Roles, tmp_path: Path):
     """Somebody takes the name in the last moment: the first is removed, and theirs stays."""
     vm = roles.vm
     theirs = vm.folder / "xfs.qcow2.half.part"
-    failed = roles.run(name="half", before=tasks(tmp_path, ["touch", str(theirs)]))
+    failed = roles.run(name="half", before=tasks(tmp_path, "before", ["touch", str(theirs)]))
     assert f"{theirs.name}' exists" in failed.error
     assert "No snapshot of that name was kept" in failed.error
     assert (failed.result["held"], failed.result["trusted"]) == (True, False)
@@ -173,9 +173,11 @@ def test_the_second_fails(roles: Roles, tmp_path: Path):
 def test_the_deadline_passes(roles: Roles, tmp_path: Path):
     """Another program talks to the monitor: the answer comes too late."""
     vm = roles.vm
-    holder = f"{sys.executable} -c '{_HOLDER}' 25 <{vm.folder} >/dev/null 2>&1 &"
-    before = tasks(tmp_path, ["sh", "-c", holder])
-    late = roles.run(name="late", before=before, timeout=8)
+    pid = tmp_path / "pid"
+    holder = f"cd {vm.folder}; {sys.executable} -c '{_HOLDER}' >/dev/null 2>&1 & echo $! >{pid}"
+    before = tasks(tmp_path, "before", ["sh", "-c", holder])
+    after = tasks(tmp_path, "after", ["sh", "-c", f"kill $(cat {pid})"])
+    late = roles.run(name="late", before=before, after=after, timeout=8)
     assert "No snapshot of that name was kept" in late.error
     assert late.result["thawed_by"] == "deadline"
     assert (late.result["held"], late.result["trusted"]) == (False, False)
