@@ -10,7 +10,12 @@ terminal, a log line. Here all of that goes to memory, or is left out.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import multiprocessing
+import os
+import secrets
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +36,21 @@ _ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 
+
+# What Ansible builds for a local connection: a payload is the same for all tasks of a run, and
+# building it takes longer than running it. The name cannot be foreseen: nobody else can make it.
+_BUILT = os.path.join(MEMORY[0], f"ansible-quiesce-{secrets.token_hex(16)}")
+
+
+def _forget_built(pid: int) -> None:
+    if os.getpid() == pid:
+        shutil.rmtree(_BUILT, ignore_errors=True)
+
+
+# Of the main process alone: workers are forked for each task, and end without this.
+_IN_MAIN = multiprocessing.parent_process() is None
+if _IN_MAIN:
+    atexit.register(_forget_built, os.getpid())
 
 # Ansible's main process imports this before the first freeze, and other plugins after it. Where
 # the controller is the managed host, to keep their byte code would block the whole play.
@@ -134,8 +154,12 @@ def _local_tmp() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         before = constants.DEFAULT_LOCAL_TMP
         try:
-            folder = tempfile.TemporaryDirectory(prefix="ansible-quiesce-", dir=MEMORY[0])
-            constants.DEFAULT_LOCAL_TMP = stack.enter_context(folder)
+            if _IN_MAIN:
+                os.makedirs(_BUILT, mode=0o700, exist_ok=True)
+                constants.DEFAULT_LOCAL_TMP = _BUILT
+            else:
+                folder = tempfile.TemporaryDirectory(prefix="ansible-quiesce-", dir=MEMORY[0])
+                constants.DEFAULT_LOCAL_TMP = stack.enter_context(folder)
         except OSError:
             pass
         stack.callback(setattr, constants, "DEFAULT_LOCAL_TMP", before)
