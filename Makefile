@@ -12,9 +12,10 @@ RELEASES := 11,12,13
 # make unit ARGS='-k order -x': more arguments for the tool behind a target
 ARGS ?=
 
-export QUIESCE_CACHE QUIESCE_FLEET_HOSTS QUIESCE_PYTHON QUIESCE_TORTURE_SECONDS QUIESCE_VM_RELEASES MAKE
+export QUIESCE_BENCH_DIRTY_MIB QUIESCE_BENCH_FLEET_RUNS QUIESCE_BENCH_HOSTS QUIESCE_BENCH_PARTS
+export QUIESCE_BENCH_RUNS QUIESCE_BENCH_SECONDS QUIESCE_CACHE QUIESCE_FLEET_HOSTS QUIESCE_PYTHON QUIESCE_TORTURE_SECONDS QUIESCE_VM_RELEASES MAKE
 
-.PHONY: help demo test $(PARTS) applications faults providers torture vm test-applications test-fuzz test-faults test-torture test-vm format py38 changelog-check link setup clean
+.PHONY: help demo test $(PARTS) applications bench faults providers torture vm test-applications test-fuzz test-faults test-torture test-vm format py38 changelog-check link setup clean
 
 help: ## list the chores
 	@echo "make TARGET [ARGS='more arguments for the tool']"
@@ -91,6 +92,9 @@ test-vm: export QUIESCE_VM_RELEASES := $(or $(QUIESCE_VM_RELEASES),$(RELEASES))
 test-vm: ## the same on Debian 11, 12 and 13, and the faults that need a machine (as root; an hour)
 	@$(TOOLS)/vm.sh
 	@$(RUN) pytest tests/vm --table $(or $(QUIESCE_CACHE),.cache)/faults-vm.jsonl $(ARGS)
+
+bench: ## how long writers wait, what a task and a fleet cost; writes docs/performance.md (as root; hours)
+	@$(TOOLS)/bench.sh $(ARGS)
 
 changelog-check: ## are the changelog fragments well-formed?
 	@$(RUN) antsibull-changelog lint

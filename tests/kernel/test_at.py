@@ -19,8 +19,9 @@ from tests.kernel.modules import Failed, call, freeze, info, state, thaw
 from tests.kernel.processes import of_lease, wait_for
 
 LEASE = "agreed"
-# Ahead of now, in seconds: a slow machine has armed the guard by then.
-AHEAD = 6.0
+# Ahead of now, in seconds: a slow machine has told the guard by then, or armed it.
+AHEAD = 5.0
+LONG_AHEAD = 15.0
 
 
 def iso(moment: float) -> str:
@@ -35,12 +36,20 @@ def arm(*paths: Any, at: float, **options: Any) -> dict[str, Any]:
     return freeze(*paths, lease=LEASE, at=iso(at), **options)
 
 
+def soon(*paths: Any, **options: Any) -> float:
+    """Arm a guard, and agree on a time that is near; return that."""
+    freeze(*paths, lease=LEASE, at="later", **options)
+    at = time.time() + AHEAD
+    arm(*paths, at=at, **options)
+    return at
+
+
 def wait_until(moment: float) -> None:
     time.sleep(max(0.0, moment - time.time()))
 
 
 def test_armed_then_frozen_then_thawed(filesystem: Filesystem) -> None:
-    at = time.time() + AHEAD
+    at = time.time() + LONG_AHEAD
     armed = arm(filesystem, at=at, timeout=30)
     assert armed["changed"]
     assert armed["armed"]
@@ -107,8 +116,7 @@ def test_no_time_is_agreed_on(filesystem: Filesystem) -> None:
 
 
 def test_nobody_comes_back(filesystem: Filesystem) -> None:
-    at = time.time() + AHEAD
-    arm(filesystem, at=at, timeout=2)
+    at = soon(filesystem, timeout=2)
     wait_for(lambda: state(filesystem) == "frozen", AHEAD + 2)
     wait_for(lambda: state(filesystem) == "thawed", 6)
     ended = thaw(filesystem, lease=LEASE)
@@ -117,8 +125,7 @@ def test_nobody_comes_back(filesystem: Filesystem) -> None:
 
 
 def test_a_thaw_disarms(filesystem: Filesystem) -> None:
-    at = time.time() + AHEAD
-    arm(filesystem, at=at)
+    at = soon(filesystem)
     assert not thaw(filesystem, lease=LEASE)["changed"]
     wait_for(lambda: not of_lease(LEASE), 5)
     wait_until(at + 0.5)
@@ -145,8 +152,8 @@ def test_a_flush_that_takes_too_long(lab: Lab) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_guard_that_is_killed_while_armed(filesystem: Filesystem, number: int) -> None:
+    armed = freeze(filesystem, lease=LEASE, at="later")
     at = time.time() + AHEAD
-    armed = arm(filesystem, at=at)
     os.kill(armed["lease"]["guard_pid"], number)
     wait_for(lambda: not of_lease(LEASE), 5)
     wait_until(at + 0.5)
@@ -157,8 +164,7 @@ def test_a_guard_that_is_killed_while_armed(filesystem: Filesystem, number: int)
 
 def test_a_set(lab: Lab) -> None:
     with lab.filesystem("ext4") as one, lab.filesystem("xfs") as two:
-        at = time.time() + AHEAD
-        arm(one, two, at=at)
+        at = soon(one, two)
         with pytest.raises(Failed, match="is not of its set"), lab.filesystem("ext4") as three:
             arm(one, three, at=at)
         wait_until(at)
@@ -169,8 +175,7 @@ def test_a_set(lab: Lab) -> None:
 
 
 def test_somebody_else_freezes_meanwhile(filesystem: Filesystem) -> None:
-    at = time.time() + AHEAD
-    arm(filesystem, at=at)
+    at = soon(filesystem)
     with filesystem.frozen(at_most=20):
         wait_until(at + 0.2)
         with pytest.raises(Failed, match="could not be frozen: it is held by"):

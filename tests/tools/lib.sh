@@ -76,6 +76,17 @@ enter_venv() {
     export ANSIBLE_INVENTORY_UNPARSED_WARNING=false
 }
 
+# install_also NAME: what tests/requirements/NAME.txt lists, into the environment, for one chore alone.
+install_also() {
+    local file=$ROOT/tests/requirements/$1.txt stamp=$VENV/quiesce-$1 wanted=
+    wanted=$(sha256sum <"$file")
+    [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ] && return
+    say "installing from PyPI: tests/requirements/$1.txt"
+    "$VENV/bin/python" -m pip install --disable-pip-version-check -r "$file" \
+        >"$CACHE/pip.log" 2>&1 </dev/null || { cat "$CACHE/pip.log" >&2; die "pip install failed"; }
+    printf '%s\n' "$wanted" >"$stamp"
+}
+
 # stage NAME: a real copy of the collection at a path that ansible-test accepts; prints it.
 stage() {
     local copy=$CACHE/$1/ansible_collections/quiesce/storage

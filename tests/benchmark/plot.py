@@ -1,0 +1,60 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plot of the docs: for how long a buffered writer waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import pyplot
+
+from .methods import METHODS
+from .pause import FSTYPES, STATES
+from .records import spread
+
+_LABELS = {"clean": "clean", "dirty": "dirty", "slow": "dirty, slow disk"}
+
+
+def plot(records: Sequence[dict[str, Any]], names: Sequence[str], file: Path) -> None:
+    """Draw medians as bars, with the least and the greatest of the runs, to an SVG.
+
+    :param names: of the methods, in their order.
+    """
+    # The same figures are the same file.
+    matplotlib.rcParams["svg.hashsalt"] = "quiesce"
+    figure, axes = pyplot.subplots(1, len(FSTYPES), figsize=(10, 4), sharey=True)
+    width = 0.8 / len(METHODS)
+    for axis, fstype in zip(axes, FSTYPES, strict=True):
+        for index, (method, name) in enumerate(zip(METHODS, names, strict=True)):
+            found = [
+                spread(
+                    each["buffered"]
+                    for each in records
+                    if (each["fstype"], each["state"], each["method"]) == (fstype, state, method)
+                )
+                for state in STATES
+            ]
+            axis.bar(
+                [place + index * width for place in range(len(STATES))],
+                [each.median for each in found],
+                width,
+                yerr=[
+                    [each.median - each.least for each in found],
+                    [each.greatest - each.median for each in found],
+                ],
+                capsize=2,
+                label=name,
+            )
+        axis.set_title(fstype)
+        axis.set_yscale("log")
+        axis.set_xticks([place + 2 * width for place in range(len(STATES))])
+        axis.set_xticklabels([_LABELS[state] for state in STATES])
+        axis.grid(axis="y", alpha=0.3)
+    axes[0].set_ylabel("longest stall of a buffered writer, s")
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None})
