@@ -116,8 +116,8 @@ def test_no_time_is_agreed_on(filesystem: Filesystem) -> None:
 
 
 def test_nobody_comes_back(filesystem: Filesystem) -> None:
-    at = soon(filesystem, timeout=2)
-    wait_for(lambda: state(filesystem) == "frozen", AHEAD + 2)
+    arm(filesystem, at=time.time() + LONG_AHEAD, timeout=2)
+    wait_for(lambda: state(filesystem) == "frozen", LONG_AHEAD + 2)
     wait_for(lambda: state(filesystem) == "thawed", 6)
     ended = thaw(filesystem, lease=LEASE)
     assert ended["held"] is False
