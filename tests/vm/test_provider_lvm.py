@@ -87,8 +87,12 @@ def judge(path: str, fstype: str) -> dict[str, Any]:
             },
             {
                 "name": "Judge",
-                "ansible.builtin.command": {"argv": "{{ entry.identify }}"},
+                "ansible.builtin.command": {
+                    "argv": ["lvs", "--noheadings", "-o", "lv_uuid", "{{ entry.snapshot }}"]
+                },
+                "register": "uuid",
                 "changed_when": False,
+                "failed_when": "uuid.stdout | trim != entry.identity | trim",
             },
             {
                 "name": "Deactivate",
