@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from typing import Any
 
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 
@@ -101,6 +102,14 @@ class Board:
         over = [row.broken or row.thawed for row in self.rows if row.broken or row.thawed]
         since = self.header.frozen_at
         return max(0.0, (min(over) if over else now()) - since) if since else 0.0
+
+    def refused(self) -> dict[str, Any] | None:
+        """Which row could not be frozen, and why; None where there is none."""
+        for number, row in enumerate(self.rows):
+            if row.status == FAILED:
+                reason = "witness" if row.errno == NO_WITNESS else "errno"
+                return {"reason": reason, "row": number, "errno": row.errno}
+        return None
 
     def held(self) -> list[int]:
         """Numbers of the rows that are, or may yet become, frozen by us."""

@@ -108,14 +108,17 @@ class _Team:
                 self._done.acquire()
 
     def freeze(self) -> None:
-        """Freeze all, each before what it is stored on; return at the first that fails."""
+        """Freeze all, each before what it is stored on; none any more once one has failed.
+
+        What is under way then cannot be stopped, and is waited for: it has to be thawed, too.
+        """
         self._work = self._freeze
         for level in self._levels:
             self._ask(level)
             for _number in level:
                 self._done.acquire()
-                if any(row.status == FAILED for row in self._board.rows):
-                    return
+            if self._board.refused():
+                return
 
     def wait(self) -> None:
         """Until nothing is under way."""
@@ -150,7 +153,7 @@ class _Team:
         early = self._board.header.start - now()
         if early > 0:
             time.sleep(early)
-        if self._stopped():
+        if self._stopped() or self._board.refused():
             return
         row.started = now()
         row.status = STARTED

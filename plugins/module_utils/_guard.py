@@ -30,9 +30,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._appointment impor
     same,
 )
 from ansible_collections.quiesce.storage.plugins.module_utils._board import (
-    FAILED,
     FROZEN,
-    NO_WITNESS,
     STARTED,
     Board,
 )
@@ -157,9 +155,9 @@ class Guard:
         elif self._phase == FLUSHING and moment > self._since + flush_limit:
             self._fail({"reason": "flush_timeout"})
         elif self._phase == FREEZING and moment > self._since + limit:
-            self._fail({"reason": "freeze_timeout", "row": self._stuck()})
+            self._fail(self._board.refused() or {"reason": "freeze_timeout", "row": self._stuck()})
         elif self._phase == FREEZING and deadline and moment >= deadline:
-            self._fail({"reason": "deadline", "row": self._stuck()})
+            self._fail(self._board.refused() or {"reason": "deadline", "row": self._stuck()})
         elif self._phase == HOLDING and deadline and moment >= deadline:
             self._end("deadline")
         elif self._phase == ENDED and moment >= self._retry and self._board.held():
@@ -224,10 +222,8 @@ class Guard:
 
     def _flaw(self) -> dict[str, Any] | None:
         """Why what the freezer did is no freeze of the whole set; None where it is one."""
-        for number, row in enumerate(self._board.rows):
-            if row.status == FAILED:
-                reason = "witness" if row.errno == NO_WITNESS else "errno"
-                return {"reason": reason, "row": number, "errno": row.errno}
+        if self._board.refused():
+            return self._board.refused()
         # It may have come while we were stopped, or got no processor.
         if self._board.header.ended or 0 < self._board.header.deadline <= now():
             return {"reason": "deadline"}
