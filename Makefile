@@ -6,7 +6,7 @@ SHELL := /bin/bash
 TOOLS := tests/tools
 RUN := $(TOOLS)/run.sh
 # The parts of `make test`, in order.
-PARTS := format-check types unit kernel sanity lint molecule fleet
+PARTS := format-check types unit kernel sanity lint molecule fleet faults providers
 # Of Debian, for `make test-vm`; QUIESCE_VM_RELEASES names others.
 RELEASES := 11,12,13
 # make unit ARGS='-k order -x': more arguments for the tool behind a target
@@ -15,7 +15,7 @@ ARGS ?=
 export QUIESCE_BENCH_DIRTY_MIB QUIESCE_BENCH_FLEET_RUNS QUIESCE_BENCH_HOSTS QUIESCE_BENCH_PARTS
 export QUIESCE_BENCH_RUNS QUIESCE_BENCH_SECONDS QUIESCE_CACHE QUIESCE_FLEET_HOSTS QUIESCE_PYTHON QUIESCE_TORTURE_SECONDS QUIESCE_VM_RELEASES MAKE
 
-.PHONY: help demo test $(PARTS) applications bench controllers faults providers torture vm test-applications test-fuzz test-faults test-torture test-vm format py38 changelog-check link setup clean
+.PHONY: help demo test $(PARTS) applications bench controllers torture vm test-applications test-fuzz test-faults test-torture test-vm format py38 changelog-check link setup clean
 
 help: ## list the chores
 	@echo "make TARGET [ARGS='more arguments for the tool']"
@@ -24,7 +24,7 @@ help: ## list the chores
 demo: ## show clean snapshots of busy filesystems (as root; makes its own filesystems)
 	@$(RUN) --system ansible-playbook quiesce.storage.demo $(ARGS)
 
-test: ## everything that has to pass: format-check, types, unit, kernel, sanity, lint, molecule, fleet
+test: ## everything that has to pass: format-check, types, unit, kernel, sanity, lint, molecule, fleet, faults, providers
 	@$(TOOLS)/chain.sh $(PARTS)
 
 format: ## format the Python code, and mend what ruff can mend by itself

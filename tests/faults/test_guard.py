@@ -51,7 +51,7 @@ def flushing(stage: Scene) -> None:
 def freezing(stage: Scene) -> None:
     """Wait until the first filesystem is frozen and the second about to be."""
     stage.wait_until("freezing")
-    assert stage.host.frozen() == ["/"]
+    stage.wait_until("frozen", "/")
 
 
 def in_order(stage: Scene) -> list[str]:
@@ -247,7 +247,7 @@ def test_guard_stopped_while_freezing(stage: Scene, table: Table):
         os.kill(guard, signal.SIGSTOP)
         try:
             (deadline,) = stage.deadlines()
-            assert stage.host.frozen() == ["/"]
+            stage.wait_until("frozen", "/")
             stage.wait_until("thawed", "/")
             late = time.time() - deadline
             assert 0 <= late < LATE

@@ -123,7 +123,7 @@ def test_slower_than_freeze_timeout(stage: Scene, table: Table):
     with stage.slow(), stage.short(**options) as play:
         stage.wait_until("freezing")
         began = time.monotonic()
-        assert stage.host.frozen() == ["/"]
+        stage.wait_until("frozen", "/")
         sample = stage.written()
         late = stage.wait_until("thawed", "/") - began - 1
         assert late < LATE
@@ -142,7 +142,7 @@ def test_slower_than_the_deadline(stage: Scene, table: Table):
     with stage.slow(dirty_mib=16), stage.short(**options) as play:
         stage.wait_until("freezing")
         (deadline,) = stage.deadlines()
-        assert stage.host.frozen() == ["/"]
+        stage.wait_until("frozen", "/")
         sample = stage.written()
         stage.wait_until("thawed", "/")
         late = time.time() - deadline
