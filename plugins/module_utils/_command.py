@@ -6,17 +6,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 from typing import Mapping, NoReturn, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils._children import close_all_but
+from ansible_collections.quiesce.storage.plugins.module_utils._process import die_with_parent
 
-_PR_SET_PDEATHSIG = 1
 # As shells say it of a program that cannot be executed.
 _NOT_EXECUTED = 126
-_libc = ctypes.CDLL(None)
 
 
 class Command:
@@ -53,7 +51,7 @@ class Command:
     ) -> NoReturn:
         try:
             os.setsid()
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            die_with_parent()
             os.chdir(folder)
             for number, fd in enumerate((os.open(os.devnull, os.O_RDONLY), *output)):
                 os.dup2(fd, number)

@@ -103,9 +103,7 @@ class _Team:
         """Flush all, each before what it is stored on."""
         self._work = self._flush
         for level in self._levels:
-            self._ask(level)
-            for _number in level:
-                self._done.acquire()
+            self._have_done(level)
 
     def freeze(self) -> None:
         """Freeze all, each before what it is stored on; none any more once one has failed.
@@ -114,9 +112,7 @@ class _Team:
         """
         self._work = self._freeze
         for level in self._levels:
-            self._ask(level)
-            for _number in level:
-                self._done.acquire()
+            self._have_done(level)
             if self._board.refused():
                 return
 
@@ -125,10 +121,12 @@ class _Team:
         for worker in self._workers:
             worker.wait()
 
-    def _ask(self, numbers: Sequence[int]) -> None:
+    def _have_done(self, numbers: Sequence[int]) -> None:
         for number in numbers:
             self._workers[number].wait()
             self._workers[number].ask()
+        for _number in numbers:
+            self._done.acquire()
 
     def _stopped(self) -> bool:
         return bool(self._board.header.stop)

@@ -222,8 +222,9 @@ class Guard:
 
     def _flaw(self) -> dict[str, Any] | None:
         """Why what the freezer did is no freeze of the whole set; None where it is one."""
-        if self._board.refused():
-            return self._board.refused()
+        refused = self._board.refused()
+        if refused:
+            return refused
         # It may have come while we were stopped, or got no processor.
         if self._board.header.ended or 0 < self._board.header.deadline <= now():
             return {"reason": "deadline"}

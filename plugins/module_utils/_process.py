@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, quiesce.storage contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What keeps a guard's process alive and quick while disks are frozen."""
+"""What a process asks of the kernel for itself: to stay alive and quick, or to end in time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import contextlib
 import ctypes
 import os
 import resource
+import signal
 
+_PR_SET_PDEATHSIG = 1
 _M_ARENA_MAX = -8
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 
@@ -28,6 +30,11 @@ def harden() -> None:
         stream.write("-1000")
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -20)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that forked it ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def allow_many_descriptors() -> None:

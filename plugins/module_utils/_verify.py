@@ -9,7 +9,6 @@ mount goes with it, and the loop device with the mount.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
@@ -25,15 +24,13 @@ from ansible_collections.quiesce.storage.plugins.module_utils._clean import (
     judge,
 )
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
+from ansible_collections.quiesce.storage.plugins.module_utils._process import die_with_parent
 from ansible_collections.quiesce.storage.plugins.module_utils._read import Reader
 
-_PR_SET_PDEATHSIG = 1
 # Covered by the snapshot, in the child's namespace alone. Nothing below it is needed then.
 _TARGET = "/proc"
 _REAP_SECONDS = 5.0
 _PIPE_BYTES = 65536
-
-_libc = ctypes.CDLL(None)
 
 
 def verify(
@@ -128,7 +125,7 @@ def _reap(pid: int) -> bool:
 
 
 def _child(parent: int, path: str, fstype: str, contents: bool, pipe: int) -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     if os.getppid() != parent:
         return
     try:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -251,6 +251,17 @@ class Scene:
     def no_guard_left(self) -> None:
         """Wait until the guards have ended."""
         wait_for(lambda: not self.guards(), 10)
+
+
+@contextmanager
+def three_hosts(lab: Lab, seconds: float) -> Iterator[list[Host]]:
+    """Start three hosts, thaw them after ``seconds`` at the latest, and stop them at the end."""
+    with ExitStack() as stack:
+        hosts = [stack.enter_context(open_host(lab, separate=[DATA])) for _number in range(3)]
+        for host in hosts:
+            host.arm_thaw(seconds)
+            stack.callback(host.thaw)
+        yield hosts
 
 
 @contextmanager

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import Host, open_host
+from tests.hosts import Host
 from tests.kernel.lab import Lab
 from tests.kernel.processes import wait_for
 
 from .plays import Play, playing
-from .scene import DATA, LATE, PATHS
+from .scene import LATE, PATHS, three_hosts
 from .table import Table
 
 # Long enough for the slowest of the others, which wait for the lost one in some of the ways.
@@ -77,11 +77,7 @@ class Fleet:
 
 @pytest.fixture
 def fleet(lab: Lab, tmp_path: Path, turn: int) -> Iterator[Fleet]:
-    with contextlib.ExitStack() as stack:
-        hosts = [stack.enter_context(open_host(lab, separate=[DATA])) for _number in range(3)]
-        for host in hosts:
-            host.arm_thaw(110)
-            stack.callback(host.thaw)
+    with three_hosts(lab, 110) as hosts:
         yield Fleet(hosts, tmp_path)
 
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import Host, open_host
+from tests.hosts import Host
 from tests.kernel.lab import Lab
 from tests.kernel.processes import wait_for
 
 from .plays import Play, playing
-from .scene import DATA, PATHS, Scene
+from .scene import DATA, PATHS, Scene, three_hosts
 from .table import Table
 
 TIMEOUT = 30
@@ -100,11 +100,7 @@ def seconds(text: str) -> float:
 
 @pytest.fixture
 def group(lab: Lab, tmp_path: Path, turn: int) -> Iterator[Group]:
-    with contextlib.ExitStack() as stack:
-        hosts = [stack.enter_context(open_host(lab, separate=[DATA])) for _number in range(3)]
-        for host in hosts:
-            host.arm_thaw(170)
-            stack.callback(host.thaw)
+    with three_hosts(lab, 170) as hosts:
         yield Group(hosts, tmp_path)
 
 

@@ -14,6 +14,17 @@ from tests.faults.plays import playing
 from tests.vm.machine import Machine
 
 _SECONDS = 1200.0
+# A number that is counted up on one filesystem after the other, in a file that is replaced.
+WRITER = """\
+import itertools, os, sys, time
+os.nice(10)
+for number in itertools.count(1):
+    for path in sys.argv[1:]:
+        with open(path + "/number.new", "w") as stream:
+            stream.write(str(number))
+        os.rename(path + "/number.new", path + "/number")
+    time.sleep(0.01)
+"""
 _SETTINGS = {"ANSIBLE_TIMEOUT": "60", "ANSIBLE_PIPELINING": "1"}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.vm.machine import Machine
-from tests.vm.roles import Outcome, Roles
+from tests.vm.roles import WRITER, Outcome, Roles
 
 # An emulated processor takes minutes for a run of the role.
 pytestmark = pytest.mark.timeout(3600)
@@ -40,17 +40,6 @@ for name in ext log thin fine; do
     mkdir "/srv/$name"
     mount "/dev/vg/$name" "/srv/$name"
 done
-"""
-# A number that is counted up on one filesystem after the other, and files that come and go.
-_WRITER = """\
-import itertools, os, sys, time
-os.nice(10)
-for number in itertools.count(1):
-    for path in sys.argv[1:]:
-        with open(path + "/number.new", "w") as stream:
-            stream.write(str(number))
-        os.rename(path + "/number.new", path + "/number")
-    time.sleep(0.01)
 """
 _NUMBER = """\
 exec 2>&1
@@ -132,7 +121,7 @@ def ready(machine: Machine) -> Machine:
     """Give a machine with volumes that are written to."""
     machine.restore()
     machine.run("sh", "-c", _SETUP, timeout=600)
-    machine.run("tee", "/run/writer.py", input=_WRITER)
+    machine.run("tee", "/run/writer.py", input=WRITER)
     for paths in (THICK, THIN):
         words = " ".join(paths)
         machine.run("sh", "-c", f"python3 /run/writer.py {words} >/dev/null 2>&1 &")

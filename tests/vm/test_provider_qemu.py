@@ -22,7 +22,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._qmp import Qmp
 
 from tests.kernel.lab import run
 from tests.vm.machine import Machine
-from tests.vm.roles import Roles
+from tests.vm.roles import WRITER, Roles
 
 # An emulated processor takes minutes for a run of the role.
 pytestmark = pytest.mark.timeout(3600)
@@ -30,17 +30,6 @@ pytestmark = pytest.mark.timeout(3600)
 PATHS, DISKS = ["/data", "/srv/xfs"], ["data", "xfs"]
 """An ext4 and an XFS, which are written to in this order, each on a disk of its own."""
 
-# A number that is counted up on one filesystem after the other.
-_WRITER = """\
-import itertools, os, sys, time
-os.nice(10)
-for number in itertools.count(1):
-    for path in sys.argv[1:]:
-        with open(path + "/number.new", "w") as stream:
-            stream.write(str(number))
-        os.rename(path + "/number.new", path + "/number")
-    time.sleep(0.01)
-"""
 # Keeps the monitor busy, as another program that talks to it.
 _HOLDER = """\
 import socket, time
@@ -54,7 +43,7 @@ time.sleep(900)
 def ready(machine: Machine) -> Machine:
     """Give a machine whose disks are being written to."""
     machine.restore()
-    machine.run("tee", "/dev/shm/writer.py", input=_WRITER)
+    machine.run("tee", "/dev/shm/writer.py", input=WRITER)
     words = " ".join(PATHS)
     machine.run("sh", "-c", f"python3 /dev/shm/writer.py {words} >/dev/null 2>&1 &")
     return machine
