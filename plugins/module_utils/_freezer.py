@@ -9,6 +9,7 @@ of a set is then about as long as that of one.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import threading
@@ -179,7 +180,7 @@ class _Team:
             returned = now()
             if self._stopped() or _armed(row, member, returned):
                 return
-            _ioctl.thaw(member.fd)
+            _undo(member.fd)
             time.sleep(_GRACE_SECONDS)
             if self._stopped():
                 break
@@ -202,6 +203,15 @@ def _armed(row: Row, member: Member, returned: float) -> bool:
     if asleep(member.witness, row.task) and still():
         row.armed = call
     return row.armed == call
+
+
+def _undo(fd: int) -> None:
+    """Thaw what could not be watched, where nobody else has done so just now."""
+    try:
+        _ioctl.thaw(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> None:

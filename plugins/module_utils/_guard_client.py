@@ -38,6 +38,10 @@ class Held(NamedTuple):
         """Whether the superblock is of this lease's set, frozen still or not."""
         return any(each["device"] == device for each in self.record["filesystems"])
 
+    def is_of(self, record: dict[str, Any]) -> bool:
+        """Whether a record is of this freeze, not of another one under the same name."""
+        return bool(record["lease"].get("guard_pid") == self.record["lease"].get("guard_pid"))
+
     def facts(self) -> dict[str, Any]:
         """Name, times and guard, as modules return them."""
         return dict((self.status or self.record)["lease"])

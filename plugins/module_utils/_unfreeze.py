@@ -133,7 +133,8 @@ class Thaw:
             if chosen:
                 thawed, proof = self._ask(held, chosen)
                 changed |= thawed
-                proofs.append(proof)
+                if proof is not None:
+                    proofs.append(proof)
         if not proofs:
             proofs = self._past(devices)
         for each in self.set:
@@ -147,8 +148,11 @@ class Thaw:
     def _devices(self) -> list[str]:
         return list(dict.fromkeys([each.device for each in self.set] + list(self._remembered)))
 
-    def _ask(self, held: Held, devices: list[str]) -> tuple[bool, dict[str, Any]]:
-        """Have the guard of a lease thaw; do it in its place if it is dead or silent."""
+    def _ask(self, held: Held, devices: list[str]) -> tuple[bool, dict[str, Any] | None]:
+        """Have the guard of a lease thaw; do it in its place if it is dead or silent.
+
+        No proof comes of it where another call was told how the lease ended.
+        """
         answer = None
         if held.status is not None:
             answer = ask(held.name, {"op": "thaw", "devices": devices})
@@ -164,6 +168,17 @@ class Thaw:
             if by == "other":
                 _reported(held.name)
             return answer["changed"], {**answer, "thawed_by": by}
+        now = _lease.read(held.name)
+        if not now and not _lease.guarded(held.name):
+            # Another call has thawed it since this one began, and was told how it ended.
+            return False, None
+        if now and not held.is_of(now):
+            # Frozen once more by another call: that is what there is to thaw.
+            return self._ask_again(held.name, devices)
+        if now and now.get("ended"):
+            # It has ended by itself since this call began, or another one gave up to wait for it.
+            _reported(held.name)
+            return False, {**now["ended"], "lease": now["lease"]}
         changed = False
         for each in self.set:
             if each.device in devices:
@@ -175,6 +190,12 @@ class Thaw:
             _reported(held.name)
         lost = {"held": False, "thawed_by": "guard_lost", "frozen_seconds": None}
         return changed, {**lost, "lease": held.facts()}
+
+    def _ask_again(self, name: str, devices: list[str]) -> tuple[bool, dict[str, Any] | None]:
+        for held in held_leases():
+            if held.name == name:
+                return self._ask(held, devices)
+        return False, None
 
     def _past(self, devices: Sequence[str]) -> list[dict[str, Any]]:
         """How leases of these filesystems ended, that nobody was told of yet."""

@@ -9,13 +9,17 @@ import os
 import random
 import time
 import uuid
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import pytest
+from ansible_collections.quiesce.storage.plugins.module_utils._unfreeze import Thaw
 
 from tests.kernel import modules
 from tests.kernel.lab import Filesystem, Lab
 from tests.kernel.modules import Failed, freeze, info, state, thaw
+from tests.kernel.processes import of_lease, wait_for
 
 
 def seconds_between(first: str, second: str) -> float:
@@ -145,7 +149,7 @@ def test_foreign_freeze_before(filesystem: Filesystem) -> None:
         assert answer["held"] is None
 
 
-def test_foreign_thaw_during(filesystem: Filesystem) -> None:
+def test_foreign_lateduring(filesystem: Filesystem) -> None:
     freeze(filesystem, lease="mine")
     assert filesystem.thaw()
     with pytest.raises(Failed, match="thawed by somebody else"):
@@ -156,7 +160,7 @@ def test_foreign_thaw_during(filesystem: Filesystem) -> None:
     assert answer["thawed_by"] == "other"
 
 
-def test_foreign_thaw_and_freeze_during(filesystem: Filesystem) -> None:
+def test_foreign_lateand_freeze_during(filesystem: Filesystem) -> None:
     freeze(filesystem, lease="mine")
     assert filesystem.thaw()
     with filesystem.frozen():
@@ -167,7 +171,7 @@ def test_foreign_thaw_and_freeze_during(filesystem: Filesystem) -> None:
         assert state(filesystem) == "frozen"
 
 
-def test_fastest_thaw_and_freeze_is_noticed(filesystem: Filesystem) -> None:
+def test_fastest_lateand_freeze_is_noticed(filesystem: Filesystem) -> None:
     import fcntl
 
     fd = os.open(filesystem.mountpoint, os.O_RDONLY)
@@ -184,7 +188,7 @@ def test_fastest_thaw_and_freeze_is_noticed(filesystem: Filesystem) -> None:
         filesystem.thaw()
 
 
-def test_thaw_without_a_lease_takes_whatever_is_frozen(filesystem: Filesystem) -> None:
+def test_latewithout_a_lease_takes_whatever_is_frozen(filesystem: Filesystem) -> None:
     freeze(filesystem, lease="named")
     answer = thaw(filesystem)
     assert answer["changed"]
@@ -288,4 +292,53 @@ def test_any_interleaving(filesystem: Filesystem, seed: int) -> None:
         assert state(filesystem) == ("thawed" if holder is None else "frozen")
     thaw(filesystem)
     modules.call("fsfreeze", path=[filesystem], state="thawed", lease=mine)
+    assert state(filesystem) == "thawed"
+
+
+def both_thaw(filesystem: Filesystem, between: Callable[[], None]) -> dict[str, Any]:
+    """Two thaws of one lease that both find it held; return what the later one says.
+
+    :param between: called when the first has thawed and its guard is gone.
+    """
+    first, second = Thaw([str(filesystem)], "both"), Thaw([str(filesystem)], "both")
+    try:
+        assert first.thaw()["held"] is True
+        wait_for(lambda: not of_lease("both"), 10)
+        between()
+        answer = second.thaw()
+        assert not second.warnings
+        return answer
+    finally:
+        for each in (*first.set, *second.set):
+            os.close(each.fd)
+
+
+def test_two_thaws_at_once(filesystem: Filesystem) -> None:
+    freeze(filesystem, lease="both", timeout=30)
+    later = both_thaw(filesystem, lambda: None)
+    # It was told to the first one how it ended.
+    assert (later["changed"], later["held"], later["thawed_by"]) == (False, None, None)
+
+
+def test_a_thaw_that_comes_with_the_deadline(filesystem: Filesystem) -> None:
+    freeze(filesystem, lease="late", timeout=1)
+    late = Thaw([str(filesystem)], "late")
+    try:
+        wait_for(lambda: not of_lease("late"), 10)
+        answer = late.thaw()
+    finally:
+        for each in late.set:
+            os.close(each.fd)
+    assert (answer["changed"], answer["held"], answer["thawed_by"]) == (False, False, "deadline")
+    assert not late.warnings
+
+
+def test_two_thaws_at_once_and_a_freeze_in_between(filesystem: Filesystem) -> None:
+    freeze(filesystem, lease="both", timeout=30)
+    again: dict[str, Any] = {}
+    later = both_thaw(
+        filesystem, lambda: again.update(freeze(filesystem, lease="both", timeout=30))
+    )
+    assert (later["changed"], later["held"], later["thawed_by"]) == (True, True, "request")
+    assert later["lease"]["guard_pid"] == again["lease"]["guard_pid"]
     assert state(filesystem) == "thawed"

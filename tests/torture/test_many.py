@@ -32,6 +32,7 @@ TIMEOUTS = {"steady": 30, "short": 1, "same": 30}
 # What a freeze may answer where somebody else has frozen, or thaws meanwhile.
 REASONS = (
     "is frozen, by",
+    "is freezing, by",
     "frozen by",
     "held by",
     "is held by another guard",
@@ -82,8 +83,14 @@ class Game:
             ended = modules.thaw(play.filesystem, lease=lease, patience=PATIENCE)
             play.counts["thaws"] += ended["changed"]
             self.ended_by.append(ended["thawed_by"])
+            # Nobody here kills a guard.
+            assert ended["thawed_by"] != "guard_lost", ended
             if ended["held"] and ended["changed"]:
-                self.claims.append(Claim(lease, since, until))
+                # Another actor of the same lease may have thawed and frozen once more meanwhile.
+                whole = ended["lease"]["complete_at"] == made["lease"]["complete_at"]
+                assert whole or kind == "same", (made, ended)
+                if whole:
+                    self.claims.append(Claim(lease, since, until))
             elif made["changed"] and ended["held"] is None:
                 # Another actor of the same lease was the one who thawed it.
                 assert kind == "same", ended
