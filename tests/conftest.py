@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from hypothesis import HealthCheck, settings
 
-from tests.faults.table import Table
+from tests.faults.table import Table, done, forget
 from tests.kernel.lab import TOOLS, Lab, leftovers, open_lab
 
 # How many examples of a property are tried: few in `make unit`, many in `make test-fuzz`.
@@ -34,7 +34,24 @@ settings.load_profile("quick")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """For the fault table: say how often, and where to note it."""
     parser.addoption("--times", type=int, default=1, help="run each fault that many times")
-    parser.addoption("--table", type=Path, help="file to add a line to for each fault")
+    parser.addoption("--table", type=Path, help="file to add a line to for each fault, once")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin with what counts of an earlier run."""
+    table = config.getoption("--table")
+    if table is not None and not hasattr(config, "workerinput"):
+        forget(table)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the faults that are in the table."""
+    path = config.getoption("--table")
+    known = done(path) if path is not None else set()
+    left_out = [item for item in items if item.nodeid in known]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item.nodeid not in known]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -43,10 +60,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("turn", range(metafunc.config.getoption("--times")))
 
 
+_TABLE = pytest.StashKey[Table]()
+
+
 @pytest.fixture
 def table(request: pytest.FixtureRequest) -> Table:
     """Give the table that measurements are noted in."""
-    return Table(request.config.getoption("--table"))
+    made = Table(request.config.getoption("--table"), request.node.nodeid)
+    request.node.stash[_TABLE] = made
+    return made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep in the table how a fault has ended."""
+    report = yield
+    if _TABLE in item.stash:
+        if report.failed:
+            item.stash[_TABLE].failed()
+        elif report.when == "teardown":
+            item.stash[_TABLE].passed()
+    return report
 
 
 @pytest.fixture

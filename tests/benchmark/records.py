@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -15,8 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_REPOSITORY = Path(__file__).parents[2]
-_MEASURED = ("plugins", "roles", "playbooks")
+from tests.measured import code
 
 
 class Records:
@@ -27,7 +25,7 @@ class Records:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._of = {"code": _code(), "kernel": platform.release()}
+        self._of = {"code": code(), "kernel": platform.release()}
         lines = file.read_text().splitlines() if file.exists() else []
         self.all: list[dict[str, Any]] = [json.loads(line) for line in lines]
         if any({key: each.get(key) for key in self._of} != self._of for each in self.all):
@@ -64,13 +62,3 @@ def spread(figures: Iterable[float]) -> Spread:
     """Sum some figures up; there is one at least."""
     known = list(figures)
     return Spread(statistics.median(known), min(known), max(known))
-
-
-def _code() -> str:
-    """A hash of what is measured."""
-    digest = hashlib.sha256()
-    for name in _MEASURED:
-        for file in sorted((_REPOSITORY / name).rglob("*")):
-            if file.is_file() and file.suffix != ".pyc":
-                digest.update(str(file.relative_to(_REPOSITORY)).encode() + file.read_bytes())
-    return digest.hexdigest()[:12]

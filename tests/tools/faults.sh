@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The fault table. Without arguments each fault once; else `faults.sh TIMES` makes each that often
-# and writes docs/faults.md.
+# The fault table. Without arguments each fault once; `faults.sh TIMES` makes each that often, and writes
+# docs/faults.md when all have passed. What has passed of this code is kept, so that the same command goes
+# on where an earlier one was stopped; `faults.sh TIMES --afresh` begins again.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
 
@@ -10,9 +11,9 @@ run=(pytest tests/faults -n "${QUIESCE_FAULTS_AT_ONCE:-4}")
 if [ $# = 0 ]; then
     exec "${run[@]}"
 fi
-measured=$CACHE/faults.jsonl
-rm -f "$measured"
-"${run[@]}" --times "$1" --table "$measured"
-cat "$measured" "$CACHE"/faults-vm.jsonl >"$CACHE/faults-all.jsonl" 2>/dev/null || true
+table=$CACHE/faults.jsonl
+[ "${2:-}" != --afresh ] || rm -f "$table"
+"${run[@]}" --times "$1" --table "$table" || [ $? = 5 ] # nothing left to try
+cat "$table" "$CACHE"/faults-vm.jsonl >"$CACHE/faults-all.jsonl" 2>/dev/null || true
 python tests/faults/publish.py "$CACHE/faults-all.jsonl" docs/faults.md
 say "docs/faults.md says what was measured"
