@@ -7,7 +7,6 @@ python -m tests.vm start FOLDER 11 12                  their inventory is FOLDER
 python -m tests.vm frozen FOLDER                       what is frozen, as the kernels say
 python -m tests.vm run FOLDER debian12 COMMAND…        as root, also while / is frozen
 python -m tests.vm thawed FOLDER debian12 COMMAND…     and how long after it nothing was frozen
-python -m tests.vm snapshot FOLDER debian12 NAME       keeps its disks, and prints their files
 python -m tests.vm link FOLDER debian12 down           the network is cut
 python -m tests.vm stop FOLDER                         whatever is left of them
 """
@@ -89,7 +88,6 @@ def _arguments() -> argparse.Namespace:
     add("run", "run a command").add_argument("argv", nargs=argparse.REMAINDER)
     thawed = add("thawed", "run a command; print the seconds until nothing is frozen")
     thawed.add_argument("argv", nargs=argparse.REMAINDER)
-    add("snapshot", "keep the disks of now, and print their files").add_argument("name")
     add("link", "cut the network, or join it").add_argument("state", choices=["up", "down"])
     return parser.parse_args()
 
@@ -99,8 +97,6 @@ def _of_one(args: argparse.Namespace, machine: Machine) -> Any:
         return machine.run(*args.argv)
     if args.command == "thawed":
         return machine.thawed_after(*args.argv, seconds=_THAW_SECONDS)
-    if args.command == "snapshot":
-        return json.dumps(machine.qemu.snapshot(args.name), default=str)
     return machine.qemu.set_link(args.state == "up")
 
 

@@ -1,6 +1,10 @@
 # shellcheck shell=sh
 # Takes the lab in the folder $1 down, the last mounted first.
 lab=$1
+# Its number may be another's by now.
+if pid=$(cat "$lab/cloud.pid" 2>/dev/null) && grep -q cloud.py "/proc/$pid/cmdline" 2>/dev/null; then
+  kill "$pid"
+fi
 mounted() { awk -v lab="$lab/" 'index($5, lab) == 1 { print $5 }' /proc/self/mountinfo; }
 
 # All at once: the thaw of a filesystem writes to the one below, which may be frozen itself.

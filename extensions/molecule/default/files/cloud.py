@@ -1,0 +1,60 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start EC2 as moto has it, in the background, with an instance that has a volume beside its root.
+
+cloud.py FOLDER: cloud.pid, cloud.url and cloud.volume in it say what there is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+_REGION = "eu-central-1"
+_PATIENCE_SECONDS = 30.0
+
+
+def serve(folder: Path) -> None:
+    """Note what there is, the address last, and be there until somebody ends this process."""
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    client = boto3.client("ec2", region_name=_REGION, endpoint_url=url)
+    reservation = client.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)
+    instance = reservation["Instances"][0]["InstanceId"]
+    volume = client.create_volume(AvailabilityZone=f"{_REGION}a", Size=1)["VolumeId"]
+    client.attach_volume(VolumeId=volume, InstanceId=instance, Device="/dev/sdf")
+    (folder / "cloud.pid").write_text(str(os.getpid()))
+    (folder / "cloud.volume").write_text(volume)
+    (folder / "cloud.url").write_text(url)
+    while folder.exists():
+        time.sleep(1)
+
+
+def main() -> None:
+    """Wait until it answers; the folder's end is the end of it, too."""
+    folder = Path(sys.argv[1])
+    with (folder / "cloud.log").open("wb") as log:
+        if os.fork() == 0:
+            os.setsid()
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            serve(folder)
+            os._exit(0)
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not (folder / "cloud.url").exists():
+        if time.monotonic() > end:
+            sys.exit((folder / "cloud.log").read_text())
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main()
