@@ -149,7 +149,7 @@ def test_foreign_freeze_before(filesystem: Filesystem) -> None:
         assert answer["held"] is None
 
 
-def test_foreign_lateduring(filesystem: Filesystem) -> None:
+def test_foreign_thaw_during(filesystem: Filesystem) -> None:
     freeze(filesystem, lease="mine")
     assert filesystem.thaw()
     with pytest.raises(Failed, match="thawed by somebody else"):
@@ -160,7 +160,7 @@ def test_foreign_lateduring(filesystem: Filesystem) -> None:
     assert answer["thawed_by"] == "other"
 
 
-def test_foreign_lateand_freeze_during(filesystem: Filesystem) -> None:
+def test_foreign_thaw_and_freeze_during(filesystem: Filesystem) -> None:
     freeze(filesystem, lease="mine")
     assert filesystem.thaw()
     with filesystem.frozen():
@@ -171,7 +171,7 @@ def test_foreign_lateand_freeze_during(filesystem: Filesystem) -> None:
         assert state(filesystem) == "frozen"
 
 
-def test_fastest_lateand_freeze_is_noticed(filesystem: Filesystem) -> None:
+def test_fastest_thaw_and_freeze_is_noticed(filesystem: Filesystem) -> None:
     import fcntl
 
     fd = os.open(filesystem.mountpoint, os.O_RDONLY)
@@ -188,7 +188,7 @@ def test_fastest_lateand_freeze_is_noticed(filesystem: Filesystem) -> None:
         filesystem.thaw()
 
 
-def test_latewithout_a_lease_takes_whatever_is_frozen(filesystem: Filesystem) -> None:
+def test_thaw_without_a_lease_takes_whatever_is_frozen(filesystem: Filesystem) -> None:
     freeze(filesystem, lease="named")
     answer = thaw(filesystem)
     assert answer["changed"]

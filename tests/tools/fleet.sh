@@ -4,6 +4,4 @@
 source "$(dirname "$0")/lib.sh"
 
 [ "$(id -u)" = 0 ] || die "the fleet is made of namespaces and loop devices: run this as root"
-command=${1:-test}
-[ $# = 0 ] || shift
-exec "$ROOT/tests/tools/molecule.sh" "$command" --scenario-name fleet "$@"
+QUIESCE_SCENARIO=fleet exec "$ROOT/tests/tools/molecule.sh" "$@"

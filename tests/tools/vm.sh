@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# The molecule scenario `vm`. Arguments replace `test`: vm.sh converge, vm.sh login --host debian12
+# A molecule scenario on virtual machines: `vm`, or what QUIESCE_SCENARIO says. Arguments replace `test`:
+# vm.sh converge, vm.sh login --host debian12
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
 
 [ "$(id -u)" = 0 ] || die "images of the virtual machines are built by debootstrap: run this as root"
 "$ROOT/tests/tools/vm_setup.sh"
-command=${1:-test}
-[ $# = 0 ] || shift
-exec "$ROOT/tests/tools/molecule.sh" "$command" --scenario-name vm "$@"
+QUIESCE_SCENARIO=${QUIESCE_SCENARIO:-vm} exec "$ROOT/tests/tools/molecule.sh" "$@"

@@ -10,6 +10,7 @@ import itertools
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ _MKFS: dict[str, tuple[str, ...]] = {
     "xfs": ("mkfs.xfs", "-q", "-f"),
     "btrfs": ("mkfs.btrfs", "-q", "-f"),
 }
-_PARENT_LENGTH = 40
+_PARENT_LENGTH = 39
 # A snapshot carries its original's UUID, which XFS refuses to mount twice.
 _CLONE_OPTIONS = {"xfs": ("nouuid",)}
 _UNATTENDED_THAW = (
@@ -254,10 +255,11 @@ def open_lab(parent: Path = Path("/var/tmp"), size: int = 16 * GIB) -> Iterator[
     if len(str(parent)) > _PARENT_LENGTH:
         raise LabError(f"{parent}: too long a name; a loop device remembers 63 letters of its file")
     remove_crashed_labs(parent)
-    folder = parent / f"{PREFIX}{os.getpid()}"
-    folder.mkdir(mode=0o700)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # It has its name only once it is locked, or another process would take it for a crashed one.
+    draft = Path(tempfile.mkdtemp(prefix="new-", dir=parent))
+    lock = os.open(draft / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = draft.rename(parent / (PREFIX + draft.name.removeprefix("new-")))
     lab = Lab(folder)
     try:
         lab.open(size)
