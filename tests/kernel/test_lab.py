@@ -27,7 +27,7 @@ from tests.kernel.lab import (
     remove_crashed_labs,
     throttled,
 )
-from tests.kernel.lab.loops import is_attached
+from tests.kernel.lab.loops import loops_of
 from tests.kernel.lab.teardown import PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +79,7 @@ def test_a_filesystem_is_taken_down_from_any_state(
             os.kill(writer.pid, signal.SIGKILL)
             writer.wait()
         leave(filesystem)
-    assert not is_attached(filesystem.device)
+    assert filesystem.device not in loops_of(lab.folder)
     assert writer.wait(10) != 0
     writer.stdout.close()
 
@@ -93,8 +93,8 @@ def test_nested_filesystems_are_taken_down_frozen_all_of_them(lab: Lab) -> None:
         inner.freeze()
         outer.freeze()
         lab.base.freeze()
-    assert not is_attached(inner.device)
-    assert not is_attached(outer.device)
+    assert inner.device not in loops_of(lab.folder)
+    assert outer.device not in loops_of(lab.folder)
     assert not lab.base.thaw()
 
 
@@ -104,7 +104,7 @@ def test_a_mount_namespace_of_somebody_else_does_not_hold_a_filesystem(lab: Lab)
         other = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert other.stdout is not None
         other.stdout.readline()
-    assert not is_attached(filesystem.device)
+    assert filesystem.device not in loops_of(lab.folder)
     assert other.poll() is None
     other.communicate(b"\n")
 
