@@ -57,7 +57,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Repeat each fault; ``turn`` counts."""
     if "turn" in metafunc.fixturenames:
-        metafunc.parametrize("turn", range(metafunc.config.getoption("--times")))
+        turns = range(metafunc.config.getoption("--times"))
+        metafunc.parametrize("turn", turns, ids=[f"turn{number}" for number in turns])
 
 
 _TABLE = pytest.StashKey[Table]()

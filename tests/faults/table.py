@@ -20,8 +20,8 @@ from typing import Any
 
 from tests.measured import code
 
-# Of a test's name: pytest counts the turns of a row first.
-_TURN = re.compile(r"\[\d+(?:-|(?=\]))")
+# Of a test's name.
+_TURN = re.compile(r"turn\d+-?")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _counting(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _row(test: str) -> str:
-    return _TURN.sub("[", test, count=1)
+    return _TURN.sub("", test, count=1)
 
 
 def _code() -> str:

@@ -28,15 +28,15 @@ def passes(file: Path, test: str) -> None:
 
 
 def test_what_has_passed_is_done(file: Path):
-    passes(file, f"{ROW}[0-killed]")
+    passes(file, f"{ROW}[turn0-killed]")
     forget(file)
-    assert done(file) == {f"{ROW}[0-killed]"}
+    assert done(file) == {f"{ROW}[turn0-killed]"}
     (line,) = map(json.loads, file.read_text().splitlines())
     assert (line["fault"], line["seconds"], line["since"]) == ("fault", 1.5, "the fault")
 
 
 def test_what_has_not_ended_is_not(file: Path):
-    Table(file, f"{ROW}[0]").note("group", "fault", "the guard", 1.5)
+    Table(file, f"{ROW}[turn0]").note("group", "fault", "the guard", 1.5)
     forget(file)
     assert done(file) == set()
 
@@ -44,9 +44,9 @@ def test_what_has_not_ended_is_not(file: Path):
 @pytest.mark.parametrize(
     ("passed", "failed", "left"),
     [
-        (["[0]", "[1]"], "[2]", []),
-        (["[0-killed]", "[0-Ctrl-C]"], "[1-killed]", ["[0-Ctrl-C]"]),
-        (["[0-ext4-1]", "[12-ext4-2]"], "[0-ext4-2]", ["[0-ext4-1]"]),
+        (["[turn0]", "[turn1]"], "[turn2]", []),
+        (["[turn0-killed]", "[turn0-Ctrl-C]"], "[turn1-killed]", ["[turn0-Ctrl-C]"]),
+        (["[11-turn0-a-1]", "[11-turn12-a-2]"], "[11-turn0-a-2]", ["[11-turn0-a-1]"]),
     ],
 )
 def test_a_failure_is_one_of_the_row(file: Path, passed: list[str], failed: str, left: list[str]):
@@ -58,7 +58,7 @@ def test_a_failure_is_one_of_the_row(file: Path, passed: list[str], failed: str,
 
 
 def test_other_code_counts_no_more(file: Path):
-    passes(file, f"{ROW}[0]")
+    passes(file, f"{ROW}[turn0]")
     line = {**json.loads(file.read_text()), "code": "another"}
     file.write_text(json.dumps(line) + "\n")
     forget(file)
