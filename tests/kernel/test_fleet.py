@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,10 +19,10 @@ from typing import Any
 import pytest
 
 from tests.kernel.lab import leftovers
+from tests.kernel.lab.teardown import LOCK, PREFIX
 from tests.kernel.processes import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
-LABS = Path("/var/tmp")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
@@ -57,7 +58,13 @@ class Fleet:
 
     @property
     def lab(self) -> Path:
-        return LABS / f"quiesce-lab-{self.keeper}"
+        """The folder of its lab, which the keeper holds the lock of; / where it has none yet."""
+        for link in Path(f"/proc/{self.keeper}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                file = link.readlink()
+                if file.name == LOCK and file.parent.name.startswith(PREFIX):
+                    return file.parent
+        return Path("/")
 
     def hosts(self) -> dict[str, dict[str, Any]]:
         inventory = json.loads((self.folder / "inventory.json").read_text())
@@ -154,7 +161,7 @@ def test_a_start_that_is_killed_leaves_nothing(fleet: Fleet):
         fleet.command("start", "--number", "2"), cwd=REPOSITORY, env=ENVIRONMENT
     )
     lock = fleet.folder / "lock"
-    wait_for(lambda: lock.exists() and fleet.keeper and fleet.lab.exists(), 30)
+    wait_for(lambda: lock.exists() and fleet.keeper and fleet.lab != Path("/"), 30)
     killed.kill()
     killed.wait()
     lab = fleet.lab
