@@ -217,7 +217,7 @@ class Scene:
         (second,) = [pid for pid in pids if pid != guard and pid not in below]
         return guard, second, below
 
-    def wait_until(self, state: str, path: str = DATA, seconds: float = 30) -> float:
+    def wait_until(self, state: str, path: str = DATA, seconds: float = 60) -> float:
         """Wait until the kernel says so of one filesystem; return when that was (monotonic)."""
         wait_for(lambda: self.host.states()[path] == state, seconds)
         return time.monotonic()
