@@ -98,9 +98,15 @@ def squeeze(play: Scene, pool: Pool, before: bool) -> None:
     answer = outcome(play.freeze, timeout=8, freeze_timeout=4, flush_timeout=4)
     play.counts["rounds"] += 1
     if answer.get("failed"):
-        # A btrfs that could not write becomes read-only by itself, perhaps just then: a writer fails
-        # where a freeze has to block it, and nothing can be proven.
-        reasons = ("could not be frozen", "was not frozen", "flush", "is read-only", "to watch over")
+        # A btrfs that could not write becomes read-only by itself, perhaps just then: a writer
+        # fails where a freeze has to block it, and nothing can be proven.
+        reasons = (
+            "could not be frozen",
+            "was not frozen",
+            "flush",
+            "is read-only",
+            "to watch over",
+        )
         assert any(words in answer["msg"] for words in reasons), answer["msg"]
         play.counts["freezes refused"] += 1
     else:
