@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 
@@ -12,8 +13,9 @@ _REPOSITORY = Path(__file__).parents[1]
 _SHIPPED = ("plugins", "roles", "playbooks")
 
 
+@functools.cache
 def code(*more: str) -> str:
-    """Hash the code of the collection, and of these folders of the repository."""
+    """Hash the code of the collection, and of these folders of the repository; read once."""
     digest = hashlib.sha256()
     for name in (*_SHIPPED, *more):
         for file in sorted((_REPOSITORY / name).rglob("*")):

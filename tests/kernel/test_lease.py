@@ -9,7 +9,8 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -295,22 +296,29 @@ def test_any_interleaving(filesystem: Filesystem, seed: int) -> None:
     assert state(filesystem) == "thawed"
 
 
+@contextmanager
+def begun_thaw(filesystem: Filesystem, lease: str) -> Iterator[Thaw]:
+    """A thaw that has found the lease held, and has not asked for anything yet."""
+    begun = Thaw([str(filesystem)], lease)
+    try:
+        yield begun
+    finally:
+        for each in begun.set:
+            os.close(each.fd)
+
+
 def both_thaw(filesystem: Filesystem, between: Callable[[], None]) -> dict[str, Any]:
     """Two thaws of one lease that both find it held; return what the later one says.
 
     :param between: called when the first has thawed and its guard is gone.
     """
-    first, second = Thaw([str(filesystem)], "both"), Thaw([str(filesystem)], "both")
-    try:
+    with begun_thaw(filesystem, "both") as first, begun_thaw(filesystem, "both") as second:
         assert first.thaw()["held"] is True
         wait_for(lambda: not of_lease("both"), 10)
         between()
         answer = second.thaw()
         assert not second.warnings
         return answer
-    finally:
-        for each in (*first.set, *second.set):
-            os.close(each.fd)
 
 
 def test_two_thaws_at_once(filesystem: Filesystem) -> None:
@@ -322,13 +330,9 @@ def test_two_thaws_at_once(filesystem: Filesystem) -> None:
 
 def test_a_thaw_that_comes_with_the_deadline(filesystem: Filesystem) -> None:
     freeze(filesystem, lease="late", timeout=1)
-    late = Thaw([str(filesystem)], "late")
-    try:
+    with begun_thaw(filesystem, "late") as late:
         wait_for(lambda: not of_lease("late"), 10)
         answer = late.thaw()
-    finally:
-        for each in late.set:
-            os.close(each.fd)
     assert (answer["changed"], answer["held"], answer["thawed_by"]) == (False, False, "deadline")
     assert not late.warnings
 

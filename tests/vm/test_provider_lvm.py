@@ -24,23 +24,8 @@ pytestmark = pytest.mark.timeout(3600)
 THICK, THIN = ["/srv/ext", "/srv/log"], ["/srv/thin", "/srv/fine"]
 """Two volumes each, an ext4 and an XFS, which are written to in this order."""
 
-_SETUP = """\
-set -e
-disks="/dev/disk/by-id/virtio-pv1 /dev/disk/by-id/virtio-pv2"
-pvcreate -q $disks
-vgcreate -q vg $disks
-lvcreate -q -y -L 120M -n ext vg
-lvcreate -q -y -L 320M -n log vg
-lvcreate -q -y --type thin-pool -L 600M -n pool vg
-lvcreate -q -y -V 120M --thin -n thin vg/pool
-lvcreate -q -y -V 320M --thin -n fine vg/pool
-for name in ext thin; do mkfs.ext4 -q "/dev/vg/$name"; done
-for name in log fine; do mkfs.xfs -q "/dev/vg/$name"; done
-for name in ext log thin fine; do
-    mkdir "/srv/$name"
-    mount "/dev/vg/$name" "/srv/$name"
-done
-"""
+# The volumes of the molecule scenario, which has the same names.
+_SETUP = Path(__file__).parents[2] / "extensions" / "molecule" / "lvm" / "files" / "volumes.sh"
 _NUMBER = """\
 exec 2>&1
 mkdir -p /run/look
@@ -120,7 +105,7 @@ def nests(vm: Machine) -> bool:
 def ready(machine: Machine) -> Machine:
     """Give a machine with volumes that are written to."""
     machine.restore()
-    machine.run("sh", "-c", _SETUP, timeout=600)
+    machine.run("sh", "-c", _SETUP.read_text(), timeout=600)
     machine.run("tee", "/run/writer.py", input=WRITER)
     for paths in (THICK, THIN):
         words = " ".join(paths)

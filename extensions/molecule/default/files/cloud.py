@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Start EC2 as moto has it, in the background, with an instance that has a volume beside its root.
 
-cloud.py FOLDER: cloud.pid, cloud.url and cloud.volume in it say what there is.
+cloud.py FOLDER (with the checkout in PYTHONPATH): cloud.pid, cloud.url and cloud.volume in it say
+what there is.
 """
 
 from __future__ import annotations
@@ -13,27 +14,19 @@ import sys
 import time
 from pathlib import Path
 
-import boto3
-from moto.server import ThreadedMotoServer
+from tests.providers.amazon import Amazon
 
-_REGION = "eu-central-1"
 _PATIENCE_SECONDS = 30.0
 
 
 def serve(folder: Path) -> None:
     """Note what there is, the address last, and be there until somebody ends this process."""
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    client = boto3.client("ec2", region_name=_REGION, endpoint_url=url)
-    reservation = client.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)
-    instance = reservation["Instances"][0]["InstanceId"]
-    volume = client.create_volume(AvailabilityZone=f"{_REGION}a", Size=1)["VolumeId"]
-    client.attach_volume(VolumeId=volume, InstanceId=instance, Device="/dev/sdf")
+    amazon = Amazon(watch=tuple)
+    amazon.start()
+    _instance, (volume,) = amazon.instance(1)
     (folder / "cloud.pid").write_text(str(os.getpid()))
     (folder / "cloud.volume").write_text(volume)
-    (folder / "cloud.url").write_text(url)
+    (folder / "cloud.url").write_text(amazon.url)
     while folder.exists():
         time.sleep(1)
 
