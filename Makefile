@@ -7,7 +7,7 @@ TOOLS := tests/tools
 RUN := $(TOOLS)/run.sh
 # The parts of `make test`, in order. vm+unit is vm beside unit: what takes long and counts no milliseconds
 # leaves a processor for others of that kind.
-PARTS := format-check types vm+unit+sanity+lint molecule+fleet+providers kernel faults torture
+PARTS := format-check types vm+unit+sanity+lint fleet molecule+providers kernel faults torture
 # Of Debian, for `make test-vm`; QUIESCE_VM_RELEASES names others.
 RELEASES := 11,12,13
 # make unit ARGS='-k order -x': more arguments for the tool behind a target
@@ -25,7 +25,7 @@ help: ## list the chores
 demo: ## show clean snapshots of busy filesystems (as root; makes its own filesystems)
 	@$(RUN) --system ansible-playbook quiesce.storage.demo $(ARGS)
 
-test: ## everything that has to pass: format-check, types, vm, unit, sanity, lint, molecule, fleet, providers, kernel, faults, torture
+test: ## everything that has to pass: format-check, types, vm, unit, sanity, lint, fleet, molecule, providers, kernel, faults, torture
 	@$(TOOLS)/chain.sh $(PARTS)
 
 format: ## format the Python code, and mend what ruff can mend by itself

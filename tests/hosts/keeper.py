@@ -33,8 +33,11 @@ INVENTORY = "inventory.json"
 _LABS = Path("/var/tmp")
 _LAB_SIZE = 16 * GIB
 _HOST_SIZE = 256 * MIB
-# A host that is cut off has to be noticed, and before a deadline.
-_SSH = ("ConnectTimeout=10", "ServerAliveInterval=3", "ServerAliveCountMax=3")
+# A host that answers late on a busy machine is not lost.
+_PATIENT_SECONDS = 120
+_PATIENT = f"-o ServerAliveInterval=15 -o ServerAliveCountMax={_PATIENT_SECONDS // 15}"
+# Where a host is cut off on purpose, that has to be noticed before a deadline.
+_IMPATIENT = "-o ServerAliveInterval=3 -o ServerAliveCountMax=3"
 _BUILD_SECONDS = 1800.0
 _STOP_SECONDS = 600.0
 _LOOK_SECONDS = 0.1
@@ -172,7 +175,12 @@ def _inventory(planned: list[Plan], hosts: list[Host], connections: Path) -> dic
             fleet_images={path: str(image) for path, image in host.images().items()},
             fleet_python=PYTHONS[plan.suite],
         )
-        variables["ansible_ssh_common_args"] += "".join(f" -o {option}" for option in _SSH)
+        always = variables["ansible_ssh_common_args"]
+        patient = {"timeout": _PATIENT_SECONDS, "ssh": f"{always} {_PATIENT}"}
+        variables["fleet_patient"] = patient
+        variables["fleet_impatient"] = {"timeout": 10, "ssh": f"{always} {_IMPATIENT}"}
+        variables["ansible_timeout"] = patient["timeout"]
+        variables["ansible_ssh_common_args"] = patient["ssh"]
         everything[host.name] = variables
         releases[plan.suite]["hosts"][host.name] = {}
     return {"fleet": {"hosts": everything}, **releases}

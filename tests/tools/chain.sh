@@ -31,7 +31,13 @@ heading() {
 # A pipe of our own: Ansible refuses to run where standard output does not block.
 run() { "${MAKE:-make}" --no-print-directory "$1" 2>&1 </dev/null | cat; }
 
-failed() { die "make test: FAILED in '$1' after $2 s. To repeat only this part: make $1"; }
+# failed TARGET SECONDS: what went wrong is said again, since much comes after it.
+failed() {
+    printf '\n===== what failed in %s =====\n' "$1"
+    grep -nE -A 3 '^(fatal|failed): |UNREACHABLE!|^\[ERROR\]|^(FAILED|ERROR) |^E  ' "$report/$1" |
+        cut -c -600 | tail -n 40 || true
+    die "make test: FAILED in '$1' after $2 s. To repeat only this part: make $1"
+}
 
 # note TARGET: keeps what pytest said in $report/TARGET.
 note() {
