@@ -11,7 +11,10 @@ import signal
 from typing import Mapping, NoReturn, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils._children import close_all_but
-from ansible_collections.quiesce.storage.plugins.module_utils._process import die_with_parent
+from ansible_collections.quiesce.storage.plugins.module_utils._process import (
+    die_with_parent,
+    hurry,
+)
 
 # As shells say it of a program that cannot be executed.
 _NOT_EXECUTED = 126
@@ -20,7 +23,8 @@ _NOT_EXECUTED = 126
 class Command:
     """A process of its own session, with pipes for what it says, that waits to become a program.
 
-    It ends when its parent does. ``pid`` is its process ID, ``output`` the descriptors to read its
+    It ends when its parent does, and comes before other processes, since writers wait for it; what
+    it starts does not. ``pid`` is its process ID, ``output`` the descriptors to read its
     standard output and error from, ``rc`` its return code once it has ended, as ``subprocess`` has
     it (-9: killed by SIGKILL).
     """
@@ -52,6 +56,7 @@ class Command:
         try:
             os.setsid()
             die_with_parent()
+            hurry()
             os.chdir(folder)
             for number, fd in enumerate((os.open(os.devnull, os.O_RDONLY), *output)):
                 os.dup2(fd, number)

@@ -17,6 +17,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._command import Co
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError, shown
 from ansible_collections.quiesce.storage.plugins.module_utils._freeze import Freeze, Wish
 from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import Conversation
+from ansible_collections.quiesce.storage.plugins.module_utils._process import hurry
 
 # Where system commands live, as AnsibleModule.get_bin_path adds them.
 _SYSTEM_PATH = ("/sbin", "/usr/sbin", "/usr/local/sbin")
@@ -98,6 +99,8 @@ class Run:
     def run(self) -> dict[str, Any]:
         """Freeze, run, thaw; ``QuiesceError`` with all that is known when any of it failed."""
         self._refuse_frozen()
+        # On a busy host the guard would freeze at once, and then wait for this process.
+        hurry()
         commands = [self._start(argv) for argv in self._argvs]
         try:
             answer = self._run(commands)

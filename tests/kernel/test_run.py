@@ -52,6 +52,13 @@ def test_commands_run_while_frozen(filesystem: Filesystem, tmp_path: Path) -> No
     assert state(filesystem) == "thawed"
 
 
+def test_commands_come_before_other_processes(filesystem: Filesystem) -> None:
+    priority = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
+    script = 'python3 -c "$1"; exec python3 -c "$1"'
+    answer = run(filesystem, ["python3", "-c", priority], ["sh", "-c", script, "sh", priority])
+    assert [each["stdout"] for each in answer["results"]] == ["-20\n", "0\n-20\n"]
+
+
 def test_check_mode_runs_nothing(filesystem: Filesystem, tmp_path: Path) -> None:
     answer = run(filesystem, ["touch", tmp_path / "ran"], check=True)
     assert answer["changed"]
