@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +11,11 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.quiesce.storage.plugins.module_utils._agreed import LATER, moment
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
+from ansible_collections.quiesce.storage.plugins.module_utils._lease import is_name
 from ansible_collections.quiesce.storage.plugins.plugin_utils import _direct
 from ansible_collections.quiesce.storage.plugins.plugin_utils._obstacles import look, obstacles
 from ansible_collections.quiesce.storage.plugins.plugin_utils._quiet import QuietAction
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _SIMPLE = ({"path", "state", "lease"}, {"paths", "state", "lease"})
 _DISCOVERED = "discovered_interpreter_python"
 # A connection that is down for a moment must not cost the host the rest of its deadline.
@@ -84,7 +83,7 @@ class ActionModule(QuietAction):
             python = (task_vars.get("ansible_facts") or {}).get(_DISCOVERED) or ""
         # Only the module tells a difference, and the interpreter of a host that the task is
         # delegated to is not known here.
-        if self._task.diff or self._task.delegate_to or not _NAME.match(lease):
+        if self._task.diff or self._task.delegate_to or not is_name(lease):
             return ""
         return python
 

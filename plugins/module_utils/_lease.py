@@ -40,9 +40,14 @@ _ENDED = ("held", "thawed_by", "frozen_seconds", "reported")
 _CLAIMS = 5
 
 
+def is_name(name: str) -> bool:
+    """Whether it can name a lease."""
+    return bool(_NAME.match(name))
+
+
 def check_name(name: str) -> None:
     """``QuiesceError`` unless ``name`` can name a lease."""
-    if not _NAME.match(name):
+    if not is_name(name):
         raise QuiesceError(
             "lease must be 1 to 64 letters, digits, '.', '_' or '-', and %r is not" % name
         )
@@ -213,7 +218,7 @@ def names() -> list[str]:
         return sorted(
             entry[len(_PREFIX) :]
             for entry in os.listdir(RUN)
-            if entry.startswith(_PREFIX) and _NAME.match(entry[len(_PREFIX) :])
+            if entry.startswith(_PREFIX) and is_name(entry[len(_PREFIX) :])
         )
     except OSError:
         return []
