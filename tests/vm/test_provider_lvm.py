@@ -191,7 +191,7 @@ def test_refused(roles: Roles):
         ({"lvm_size": "30%VG", "paths": THICK}, "bytes of free space, less than the snapshots"),
         ({"lvm_size": "much"}, 'consistent_snapshot_lvm_size is "much"'),
         ({"name": "taken"}, "vg/ext-taken exists, and its tags do not say"),
-        ({"name": "long-" * 12}, "a snapshot whose name is too long for LVM (vg/ext-long-"),
+        ({"name": "long-" * 25}, "a snapshot whose name is too long for LVM (vg/ext-long-"),
         ({"name": "x_tdata"}, "a snapshot whose name LVM keeps for itself (vg/ext-x_tdata)"),
         ({"paths": ["/srv/copy"]}, "is on a snapshot itself"),
         ({"paths": THIN, "lvm_pool_limit": 1}, "the thin pool vg/pool uses"),
