@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import itertools
 import json
@@ -32,6 +33,10 @@ PLAYS = ("ping", "snapshot", "group")
 _PATH = "/srv"
 _HOST_SIZE = 256 * MIB
 _LAB_SIZE = 16 * GIB
+# All hosts on one disk would wait for each other's writes, which those of a real fleet do not.
+_MEMORY = Path("/dev/shm")
+_MESSAGES = 10
+_LETTERS = 2000
 _SECONDS = 7200.0
 _VARIABLES = {
     "consistent_snapshot_paths": [_PATH],
@@ -76,8 +81,8 @@ def _measure(
         Plan(f"host{each + 1:03}", machine_suite(), {_PATH: "ext4"}) for each in range(number)
     ]
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
-        lab = stack.enter_context(open_lab(size=max(_LAB_SIZE, number * _HOST_SIZE)))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=_MEMORY)))
+        lab = stack.enter_context(open_lab(_MEMORY, max(_LAB_SIZE, number * _HOST_SIZE)))
         hosts = stack.enter_context(open_fleet(lab, planned))
         for key in wanted:
             began = time.monotonic()
@@ -97,11 +102,24 @@ def _play(folder: Path, hosts: Sequence[Host], key: Mapping[str, Any]) -> dict[s
     playbook.write_text(json.dumps([_PLAYS[key["play"]]] if key["play"] in _PLAYS else []))
     argv = ["-i", str(inventory), "--forks", str(key["forks"]), "-e", json.dumps(_VARIABLES)]
     argv.append(str(playbook) if key["play"] in _PLAYS else "quiesce.storage.snapshot")
-    settings = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=20s"}
+    settings = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s"}
     with running(folder, argv, settings) as play:
         if play.finish(_SECONDS) != 0:
-            raise LabError(f"the play failed: {play.said[-2000:]}")
+            raise LabError(f"the play failed: {_why(play)}")
         return {} if key["play"] == "ping" else _told(play, len(hosts))
+
+
+def _why(play: Play) -> str:
+    """What the hosts say that failed, each message once; or what Ansible says, if none of them
+    came to that."""
+    failed = [*play.events("failed", ""), *play.events("unreachable", "")]
+    messages = collections.Counter(
+        " ".join(str(each["result"].get("msg")).split()) for each in failed
+    )
+    if not messages:
+        _before, mark, errors = play.said.partition("[ERROR]")
+        return (mark + errors)[:_LETTERS] or play.said[-_LETTERS:]
+    return "; ".join(f"{number} x {msg}" for msg, number in messages.most_common(_MESSAGES))
 
 
 _PLAYS: Mapping[str, Mapping[str, Any]] = {

@@ -1,7 +1,10 @@
 # Copyright: (c) 2026, quiesce.storage contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ways to snapshot a frozen filesystem that are compared, each with the same clone."""
+"""The ways to take a snapshot that are compared, each with the same clone.
+
+``nothing`` and ``sync`` are controls, which freeze nothing; ``later`` is one for ``role``.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,8 @@ HERE: Mapping[str, Any] = {
 """What an inventory says of this machine."""
 
 _SECONDS = 120.0
+# About as long as the role looks around before it freezes, while the writers go on.
+_LATER_SECONDS = 2
 _numbers = itertools.count(1)
 
 
@@ -59,6 +64,15 @@ def play(folder: Path, tasks: Sequence[Mapping[str, Any]], name: str) -> dict[st
         return result
 
 
+def _clone(target: Target) -> None:
+    run(*target.snapshot, timeout=_SECONDS)
+
+
+def _sync(target: Target) -> None:
+    run("sync", "--file-system", target.filesystem.mountpoint, timeout=_SECONDS)
+    _clone(target)
+
+
 def _shell(target: Target) -> None:
     script = 'fsfreeze -f "$1"; shift; "$@"; rc=$?; fsfreeze -u "$0"; exit $rc'
     mountpoint = str(target.filesystem.mountpoint)
@@ -81,15 +95,21 @@ def _tasks(target: Target) -> None:
 def _agent(target: Target) -> None:
     target.agent.freeze()
     try:
-        run(*target.snapshot, timeout=_SECONDS)
+        _clone(target)
     finally:
         target.agent.thaw()
 
 
-def _fsfreeze_run(target: Target) -> float:
+def _fsfreeze_run(target: Target, *before: Mapping[str, Any]) -> float:
     options = {"path": str(target.filesystem.mountpoint), "commands": [target.snapshot]}
-    tasks = [{"name": "Snapshot", "quiesce.storage.fsfreeze_run": options}]
+    tasks = [*before, {"name": "Snapshot", "quiesce.storage.fsfreeze_run": options}]
     return _pause(play(target.folder, tasks, "Snapshot")["filesystems"])
+
+
+def _later(target: Target) -> float:
+    # It sleeps in the controller, and needs no terminal for that.
+    wait = {"name": "Wait", "ansible.builtin.pause": {"seconds": _LATER_SECONDS}}
+    return _fsfreeze_run(target, wait)
 
 
 def _role(target: Target) -> float:
@@ -113,10 +133,13 @@ def _pause(filesystems: Sequence[Mapping[str, Any]]) -> float:
 
 
 METHODS: Mapping[str, Callable[[Target], float | None]] = {
+    "nothing": _clone,
+    "sync": _sync,
     "shell": _shell,
     "tasks": _tasks,
     "agent": _agent,
     "fsfreeze_run": _fsfreeze_run,
+    "later": _later,
     "role": _role,
 }
 """Each takes the snapshot, and returns what its own result says of the pause, if it says so."""

@@ -62,14 +62,17 @@ class Writers:
         self._processes = []
 
     def longest(self, since: float, until: float) -> dict[str, float]:
-        """Return the seconds of the longest operation of each between two monotonic times."""
+        """Return the seconds of the longest operation of each between two monotonic times.
+
+        0.0 where there was none: so short a time holds nobody up.
+        """
         found = {}
         for kind, log in self._logs.items():
             noted = json.loads(log.read_text())
             took = [
                 seconds for began, seconds in noted if began < until and began + seconds > since
             ]
-            found[kind] = max(took)
+            found[kind] = max(took, default=0.0)
         return found
 
 
