@@ -43,6 +43,7 @@ class ActionModule(ActionBase):
             offset=offset,
             uncertainty=None if offset is None else max(high - offset, offset - low),
             seconds=time.monotonic() - began,
+            asked_at=time.time(),
         )
         if offset is None:
             result.update(

@@ -48,6 +48,11 @@ class Appointment:
         """Seconds until then; the wall's clock may be set meanwhile, so it is asked each time."""
         return self.at - time.time() if self.at else float("inf")
 
+    def movable(self, at: float, most: float) -> bool:
+        """Whether there is time to agree on this one, which is at most so many seconds ahead."""
+        left = at - time.time()
+        return 0 < left <= most and not (same(at, self.at) and left < NEAR_SECONDS)
+
     def move(self, at: float) -> bool:
         """Agree on a time; whether that is another than before."""
         changed = not same(at, self.at)

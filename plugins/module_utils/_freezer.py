@@ -157,21 +157,21 @@ class _Team:
         row.started = now()
         row.status = STARTED
         try:
-            self._freeze_watched(row, self._members[number])
+            row.done = self._freeze_watched(row, self._members[number])
         except OSError as error:
             row.errno = error.errno or 0
             row.status = FAILED
             return
-        row.done = now()
         row.status = FROZEN
 
-    def _freeze_watched(self, row: Row, member: Member) -> None:
+    def _freeze_watched(self, row: Row, member: Member) -> float:
+        """When it was frozen."""
         if member.remount:
             _ioctl.set_read_only(member.fd, True)
-            return
+            return now()
         if not member.witness:
             _ioctl.freeze(member.fd)
-            return
+            return now()
         begun = row.entering
         os.write(member.start, b"W")
         _wait(lambda: row.entering > begun, _BEGIN_SECONDS)
@@ -179,7 +179,7 @@ class _Team:
             _ioctl.freeze(member.fd)
             returned = now()
             if self._stopped() or _armed(row, member, returned):
-                return
+                return returned
             _undo(member.fd)
             time.sleep(_GRACE_SECONDS)
             if self._stopped():
@@ -215,6 +215,11 @@ def _undo(fd: int) -> None:
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> None:
-    end = now() + seconds
+    """Look again and again, but ever more slowly.
+
+    What is waited for may want the processor that looking takes.
+    """
+    end, pause = now() + seconds, 0.0001
     while not condition() and now() < end:
-        time.sleep(0.0001)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.002)

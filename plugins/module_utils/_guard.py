@@ -15,7 +15,6 @@ import contextlib
 import os
 import posixpath
 import signal
-import time
 from typing import Any, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
@@ -25,7 +24,6 @@ from ansible_collections.quiesce.storage.plugins.module_utils._appointment impor
     FORGOTTEN,
     FREEZE,
     LATE,
-    NEAR_SECONDS,
     Appointment,
     same,
 )
@@ -38,9 +36,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._children import M
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._family import Family
 from ansible_collections.quiesce.storage.plugins.module_utils._freezer import DONE, FLUSHED
-from ansible_collections.quiesce.storage.plugins.module_utils._process import (
-    harden,
-)
+from ansible_collections.quiesce.storage.plugins.module_utils._process import harden
 from ansible_collections.quiesce.storage.plugins.module_utils._proof import POLL_SECONDS, Proof
 from ansible_collections.quiesce.storage.plugins.module_utils._reception import Reception
 from ansible_collections.quiesce.storage.plugins.module_utils._thaw import Thawer
@@ -307,13 +303,15 @@ class Guard:
         return {"ok": True, **self._status()}
 
     def _agree(self, at: float) -> dict[str, Any]:
-        """Freeze at another time than was agreed."""
-        left = at - time.time()
-        possible = self._phase == ARMED and 0 < left <= _MAX_TIMEOUT
-        near = self._appointment and same(at, self._appointment.at) and left < NEAR_SECONDS
-        if not self._appointment or not possible or near:
+        """Freeze at another time than was agreed; or say that all has been frozen at this one."""
+        appointment = self._appointment
+        if self._phase == HOLDING and appointment and same(at, appointment.at):
+            self._look()
+            proven = self._account.held() and self._proof.possible
+            return {"ok": proven, "changed": True, **self._status()}
+        if self._phase != ARMED or not appointment or not appointment.movable(at, _MAX_TIMEOUT):
             return {"ok": False, **self._status()}
-        changed = self._appointment.move(at)
+        changed = appointment.move(at)
         self._account.agree(at)
         self._note()
         return {"ok": True, "changed": changed, **self._status()}

@@ -73,4 +73,9 @@ seconds:
   returned: success
   type: float
   sample: 0.11
+asked_at:
+  description: When it had been asked, in seconds since 1970 by the controller's clock.
+  returned: success
+  type: float
+  sample: 1795223155.5
 """

@@ -36,6 +36,7 @@ else:
             pass
     print(json.dumps({"ok": True, "changed": thawed}))
 """
+_TAKEN = ("flush_seconds", "freeze_seconds")
 _SHOWN = ("path", "mountpoint", "source", "fstype", "device")
 _UNKNOWN = {"mountpoint": "", "source": "", "fstype": "", "device": ""}
 
@@ -79,16 +80,20 @@ def agree(
     at: float,
     paths: Sequence[str],
 ) -> dict[str, Any] | None:
-    """Agree with an armed guard on a time (seconds since 1970); the answer of the module, or None
-    where nothing was done."""
+    """Agree with an armed guard on a time (seconds since 1970), or learn that it has frozen all at
+    that time; the answer of the module, or None where nothing was done."""
     answer = _ask(execute, interpreter, lease, {"op": "agree", "at": at}, paths)
     if answer is None:
         return None
+    frozen = answer["phase"] == "held"
+    shown = (*_SHOWN, *_TAKEN) if frozen else _SHOWN
+    states = {"before": "thawed", "state": "frozen" if frozen else "thawed"}
     filesystems = [
-        {**{key: each[key] for key in _SHOWN}, "before": "thawed", "state": "thawed"}
-        for each in answer["filesystems"]
+        {**{key: each[key] for key in shown}, **states} for each in answer["filesystems"]
     ]
-    told = {"armed": True, "left_out": [], "lease": answer["lease"]}
+    told: dict[str, Any] = {"left_out": [], "lease": answer["lease"]}
+    if not frozen:
+        told["armed"] = True
     return {"changed": answer["changed"], "filesystems": filesystems, **told}
 
 

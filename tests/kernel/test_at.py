@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import ask
 
 from tests.kernel.lab import MIB, Filesystem, Lab
 from tests.kernel.lab.throttle import throttled
@@ -105,6 +106,24 @@ def test_a_time_is_agreed_on_later(filesystem: Filesystem) -> None:
     assert [each["state"] for each in frozen["filesystems"]] == ["frozen"]
     assert seconds(frozen["lease"]["complete_at"]) >= at
     assert thaw(filesystem, lease=LEASE)["held"] is True
+
+
+def test_the_guard_itself_says_that_all_is_frozen(filesystem: Filesystem) -> None:
+    """What a controller learns without a module, for as long as it is true."""
+    at = soon(filesystem)
+
+    def says(moment: float) -> bool:
+        said = ask(LEASE, {"op": "agree", "at": moment})
+        assert said is not None
+        return said["ok"] and said["phase"] == "held"
+
+    assert not says(at)
+    wait_until(at)
+    wait_for(lambda: says(at), 10)
+    assert not says(at + 60)
+    filesystem.thaw()
+    assert not says(at)
+    thaw(filesystem, lease=LEASE)
 
 
 def test_no_time_is_agreed_on(filesystem: Filesystem) -> None:
