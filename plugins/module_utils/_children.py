@@ -15,8 +15,8 @@ from ansible_collections.quiesce.storage.plugins.module_utils._board import Boar
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 
 _STACK_BYTES = 256 << 10
-# A witness calls again and again until a call is caught by the freeze. A freeze right after a thaw is
-# complete within a millisecond; any other lets no write begin for two thirds of its time.
+# A witness calls until the freeze catches a call. A freeze right after a thaw is complete within a
+# millisecond; any other lets no write begin for two thirds of its time.
 _BUSY_SECONDS = 0.001
 _REST_SECONDS = 0.004
 

@@ -115,7 +115,7 @@ def test_the_guard_itself_says_that_all_is_frozen(filesystem: Filesystem) -> Non
     def says(moment: float) -> bool:
         said = ask(LEASE, {"op": "agree", "at": moment})
         assert said is not None
-        return said["ok"] and said["phase"] == "held"
+        return bool(said["ok"] and said["phase"] == "held")
 
     assert not says(at)
     wait_until(at)
