@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import fcntl
 import itertools
 import json
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from tests.faults.plays import Play, running
 from tests.hosts import Host
 from tests.hosts.fleet import Plan, open_fleet
 from tests.kernel.lab import GIB, MIB, LabError, open_lab
-from tests.kernel.systemd_host import machine_suite
+from tests.kernel.systemd_host import FIFREEZE, machine_suite
 
 from .records import Records
 from .settings import Settings
@@ -30,6 +33,9 @@ FORKS = (5, 50)
 PLAYS = ("ping", "snapshot", "group")
 """Ansible's own; the playbook ``snapshot``; and the role with all hosts frozen at one time."""
 
+BARE = "bare"
+"""No play: the filesystems of all hosts, frozen from outside at one time, and nothing else."""
+
 _PATH = "/srv"
 _HOST_SIZE = 256 * MIB
 _LAB_SIZE = 16 * GIB
@@ -38,6 +44,9 @@ _MEMORY = Path("/dev/shm")
 _MESSAGES = 10
 _LETTERS = 2000
 _SECONDS = 7200.0
+# For all threads to be there.
+_BARE_LEAD_SECONDS = 1.0
+_BARE_MOST_SECONDS = 30.0
 _VARIABLES = {
     "consistent_snapshot_paths": [_PATH],
     "consistent_snapshot_provider": "command",
@@ -66,7 +75,7 @@ def _keys(number: int, runs: int) -> list[dict[str, Any]]:
     ways = [("snapshot", 1, FORKS[0]), ("ping", 1, FORKS[0])]
     ways += [(name, number, forks) for forks in FORKS for name in ("ping", "snapshot")]
     # In a group the freeze begins everywhere at one time; the forks change only how long it takes.
-    ways.append(("group", number, FORKS[-1]))
+    ways += [(name, number, FORKS[-1]) for name in (BARE, "group")]
     return [
         {"fleet": number, "run": run, "play": name, "hosts": hosts, "forks": forks}
         for run in range(runs)
@@ -86,11 +95,36 @@ def _measure(
         hosts = stack.enter_context(open_fleet(lab, planned))
         for key in wanted:
             began = time.monotonic()
-            found = _play(folder / f"play-{next(_numbers)}", hosts[: key["hosts"]], key)
+            taking_part = hosts[: key["hosts"]]
+            if key["play"] == BARE:
+                found = _bare(taking_part)
+            else:
+                found = _play(folder / f"play-{next(_numbers)}", taking_part, key)
             took = time.monotonic() - began
             settings.say(f"{key}: {took:.1f} s, {found}")
             settings.check()
             records.add(**key, seconds=took, **found)
+
+
+def _bare(hosts: Sequence[Host]) -> dict[str, Any]:
+    """What the kernel and the processors of this machine give: how far apart bare freezes end."""
+    with contextlib.ExitStack() as stack:
+        fds = []
+        for host in hosts:
+            fds.append(os.open(host.outside(_PATH), os.O_RDONLY))
+            stack.callback(os.close, fds[-1])
+            host.arm_thaw(_BARE_MOST_SECONDS)
+            stack.callback(host.thaw)
+        at = time.monotonic() + _BARE_LEAD_SECONDS
+
+        def freeze(fd: int) -> float:
+            time.sleep(max(0.0, at - time.monotonic()))
+            fcntl.ioctl(fd, FIFREEZE, 0)
+            return time.monotonic()
+
+        with ThreadPoolExecutor(len(hosts)) as pool:
+            ended = list(pool.map(freeze, fds))
+    return {"spread_seconds": max(ended) - min(ended), "longest_seconds": max(ended) - at}
 
 
 def _play(folder: Path, hosts: Sequence[Host], key: Mapping[str, Any]) -> dict[str, Any]:
