@@ -26,6 +26,7 @@ class Row(ctypes.Structure):
     broken: float
     flush_seconds: float
     started: float
+    calling: float
     done: float
     thawed: float
     task: int
@@ -44,6 +45,8 @@ class Row(ctypes.Structure):
         ("broken", ctypes.c_double),
         ("flush_seconds", ctypes.c_double),
         ("started", ctypes.c_double),
+        # When the kernel was last asked to freeze it.
+        ("calling", ctypes.c_double),
         ("done", ctypes.c_double),
         ("thawed", ctypes.c_double),
         # The sleeping witness: its thread, calls begun and ended, and the one that must not end.

@@ -129,7 +129,7 @@ def _witness(board: Board, row: Row, member: Member, bell: int) -> None:
         return
     began = now()
     while not (board.header.stop or row.armed):
-        _rest(now() - began)
+        _rest(now() - max(began, row.calling))
         call += 1
         row.entered = now()
         row.entering = call

@@ -176,6 +176,7 @@ class _Team:
         os.write(member.start, b"W")
         _wait(lambda: row.entering > begun, _BEGIN_SECONDS)
         for _attempt in range(_ATTEMPTS):
+            row.calling = now()
             _ioctl.freeze(member.fd)
             returned = now()
             if self._stopped() or _armed(row, member, returned):

@@ -59,22 +59,30 @@ def test_one_name_twice_at_once(filesystem: Filesystem) -> None:
 
 def test_freezers_and_thawers_at_once(filesystem: Filesystem) -> None:
     """Whoever says changed and held tells the truth, and at the end nothing is frozen."""
-    stop = time.monotonic() + 6
+    began = time.monotonic()
+    changed = threading.Event()
+
+    def going_on() -> bool:
+        """For some seconds, and until one has got in between the others, which may take longer."""
+        passed = time.monotonic() - began
+        return passed < 6 or (passed < 60 and not changed.is_set())
 
     def play(name: str) -> list[dict[str, Any]]:
         answers = []
-        while time.monotonic() < stop:
+        while going_on():
             answers.append(outcome(freeze, filesystem, lease=name, timeout=10))
+            if answers[-1]["changed"]:
+                changed.set()
             answers.append(outcome(thaw, filesystem, lease=name))
         return answers
 
     def stranger() -> None:
-        while time.monotonic() < stop:
-            for option in ("-f", "-u"):
+        while going_on():
+            for option, seconds in (("-f", 0.05), ("-u", 0.2)):
                 subprocess.run(
                     ["fsfreeze", option, filesystem.mountpoint], check=False, capture_output=True
                 )
-                time.sleep(0.05)
+                time.sleep(seconds)
 
     with ThreadPoolExecutor() as pool:
         games = [pool.submit(play, name) for name in "ab"]
