@@ -41,6 +41,10 @@ REASONS = (
     "was not frozen when the deadline",
     "the freeze was not held",
     "the commands were not run",
+    "was lost while it was being renewed",
+    "is broken, and cannot be renewed",
+    "has ended, and its guard",
+    "nothing could be set to watch over it",
 )
 
 
