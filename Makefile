@@ -53,7 +53,7 @@ kernel: ## pytest tests/kernel: freezes real filesystems on loop devices (as roo
 	@$(TOOLS)/kernel.sh $(ARGS)
 
 faults: ## what goes wrong with a frozen host, each fault once, on test hosts (as root)
-	@$(TOOLS)/faults.sh
+	@$(TOOLS)/faults.sh $(ARGS)
 
 test-faults: ## each of them 20 times; writes docs/faults.md (as root; hours)
 	@$(TOOLS)/faults.sh 20 $(ARGS)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs targets of the Makefile one after the other, each under a heading, stops at the first
-# that fails, and repeats at the end what pytest had to say.
+# Runs targets of the Makefile one after the other, each under a heading, and says at the end once more
+# what pytest had to say. Stops at the first that fails; one that races against time is repeated first.
 #   chain.sh TARGET…
 # vm+unit+lint is vm beside the others, which run one after the other: what it says comes after them.
 # shellcheck source-path=SCRIPTDIR
@@ -10,7 +10,7 @@ cd "$ROOT"
 report=$(mktemp -d)
 beside=
 trap 'stop; rm -rf "$report"' EXIT
-all=0 number=0
+all=0 number=0 again=()
 for group in "$@"; do
     for _target in ${group//+/ }; do all=$((all + 1)); done
 done
@@ -29,14 +29,43 @@ heading() {
 }
 
 # A pipe of our own: Ansible refuses to run where standard output does not block.
-run() { "${MAKE:-make}" --no-print-directory "$1" 2>&1 </dev/null | cat; }
+run() { "${MAKE:-make}" --no-print-directory "$@" 2>&1 </dev/null | cat; }
 
-# failed TARGET SECONDS: what went wrong is said again, since much comes after it.
-failed() {
-    printf '\n===== what failed in %s =====\n' "$1"
-    grep -nE -A 3 '^(fatal|failed): |UNREACHABLE!|^\[ERROR\]|^(FAILED|ERROR) |^E  ' "$report/$1" |
+# what_failed FILE: much may come after it.
+what_failed() {
+    grep -nE -A 3 '^(fatal|failed): |UNREACHABLE!|^\[ERROR\]|^(FAILED|ERROR) |^E  ' "$1" |
         cut -c -600 | tail -n 40 || true
-    die "make test: FAILED in '$1' after $2 s. To repeat only this part: make $1"
+}
+
+passed() {
+    say "$1: passed in $2 s"
+    note "$1"
+}
+
+# failed TARGET SECONDS: a part that races against time is repeated at the end, when nothing else runs. In all
+# others it is the end.
+failed() {
+    printf '\n===== what failed in %s, after %d s =====\n' "$1" "$2"
+    what_failed "$report/$1"
+    case $1 in
+        faults | fleet | kernel | molecule | providers | torture | vm) ;;
+        *) die "make test: FAILED in '$1'. To repeat only this part: make $1" ;;
+    esac
+    again+=("$1")
+    { say "$1" && what_failed "$report/$1"; } >>"$report/at-first"
+    note "$1"
+}
+
+# repeat TARGET: what failed of it, where pytest knows that.
+repeat() {
+    local only=()
+    case $1 in
+        faults | kernel | providers | torture) only=(ARGS=--last-failed) ;;
+    esac
+    printf '\n===== once more: make %s %s =====\n' "$1" "${only[*]}"
+    run "$1" "${only[@]}" | tee "$report/$1" ||
+        die "make test: FAILED twice in '$1'. To repeat only this part: make $1"
+    note "$1"
 }
 
 # note TARGET: keeps what pytest said in $report/TARGET.
@@ -47,9 +76,11 @@ note() {
 alone() {
     local began=$SECONDS
     heading "$1"
-    run "$1" | tee "$report/$1" || failed "$1" $((SECONDS - began))
-    say "$1: passed in $((SECONDS - began)) s"
-    note "$1"
+    if run "$1" | tee "$report/$1"; then
+        passed "$1" $((SECONDS - began))
+    else
+        failed "$1" $((SECONDS - began))
+    fi
 }
 
 for group in "$@"; do
@@ -73,10 +104,17 @@ for group in "$@"; do
     status=0
     wait "$beside" || status=$?
     beside=
-    [ "$status" = 0 ] || failed "$first" $((SECONDS - began))
-    say "$first: passed in $((SECONDS - began)) s"
-    note "$first"
+    if [ "$status" = 0 ]; then
+        passed "$first" $((SECONDS - began))
+    else
+        failed "$first" $((SECONDS - began))
+    fi
 done
+for target in "${again[@]}"; do repeat "$target"; done
 
 printf '\n===== all %d parts passed in %d min: %s =====\n' "$all" $((SECONDS / 60)) "$*"
 [ ! -s "$report/pytest" ] || cat "$report/pytest"
+if [ -s "$report/at-first" ]; then
+    printf '\n===== not at once: what follows failed at first, and passed when nothing else ran. It wants to be looked at =====\n'
+    cat "$report/at-first"
+fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The fault table. Without arguments each fault once; `faults.sh TIMES` makes each that often, and writes
+# The fault table. Without a number each fault once, and arguments are pytest's; `faults.sh TIMES` makes each that often, and writes
 # docs/faults.md when all have passed. What has passed of this code is kept, so that the same command goes
 # on where an earlier one was stopped; `faults.sh TIMES --afresh` begins again.
 # shellcheck source-path=SCRIPTDIR
@@ -8,8 +8,8 @@ source "$(dirname "$0")/lib.sh"
 enter_lab "the faults"
 # Most of it is waiting for deadlines, so several faults at once.
 run=(pytest tests/faults -n "${QUIESCE_FAULTS_AT_ONCE:-4}")
-if [ $# = 0 ]; then
-    exec "${run[@]}"
+if [[ ${1:-} != [0-9]* ]]; then
+    exec "${run[@]}" "$@"
 fi
 table=$CACHE/faults.jsonl
 [ "${2:-}" != --afresh ] || rm -f "$table"
