@@ -65,13 +65,13 @@ def measure(records: Records, settings: Settings) -> None:
     :raises LabError: a tool or a play failed.
     """
     for number in settings.hosts:
-        wanted = [key for key in _keys(number, settings.fleet_runs) if not records.has(**key)]
+        wanted = [key for key in keys(number, settings.fleet_runs) if not records.has(**key)]
         if wanted:
             _measure(records, settings, number, wanted)
 
 
-def _keys(number: int, runs: int) -> list[dict[str, Any]]:
-    """Of each run: one host alone, then all of them in each way."""
+def keys(number: int, runs: int) -> list[dict[str, Any]]:
+    """What is measured with so many hosts. Of each run: one host alone, then all of them in each way."""
     ways = [("snapshot", 1, FORKS[0]), ("ping", 1, FORKS[0])]
     ways += [(name, number, forks) for forks in FORKS for name in ("ping", "snapshot")]
     # In a group the freeze begins everywhere at one time; the forks change only how long it takes.

@@ -43,6 +43,7 @@ def write(folder: Path, docs: Path) -> None:
     of = {part: Records(folder / f"{part}.jsonl") for part in MEASURES}
     everything = [each for records in of.values() for each in records.all]
     stalls = of["pause"].of(kind="stall")
+    fleets = _whole(of["fleet"])
     values = {
         "machine": f"{everything[0]['cpus']} cores, loop devices",
         "cpus": str(everything[0]["cpus"]),
@@ -53,9 +54,9 @@ def write(folder: Path, docs: Path) -> None:
         "pause_told": _told(stalls) if stalls else _MISSING,
         "sets": _part("pause", of["pause"].of(kind="set"), _sets),
         "tasks": _part("tasks", of["tasks"].all, _tasks),
-        "fleet": _part("fleet", of["fleet"].all, _fleet),
-        "group": _part("fleet", of["fleet"].all, _group),
-        "thousands": thousands(of["fleet"].all) if of["fleet"].all else _MISSING,
+        "fleet": _part("fleet", fleets, _fleet),
+        "group": _part("fleet", fleets, _group),
+        "thousands": thousands(fleets) if fleets else _MISSING,
     }
     text = string.Template(_TEMPLATE.read_text()).substitute(
         {name: value.strip("\n") for name, value in values.items()}
@@ -64,6 +65,15 @@ def write(folder: Path, docs: Path) -> None:
     if stalls:
         names = {method: _name(method).replace("`", "") for method in METHODS}
         plot(stalls, names, docs / "pause.svg")
+
+
+def _whole(records: Records) -> list[dict[str, Any]]:
+    """The measurements of those fleets of which none is missing."""
+    return [
+        each
+        for each in records.all
+        if all(records.has(**key) for key in fleet.keys(each["fleet"], 1))
+    ]
 
 
 def _part(name: str, records: Sequence[dict[str, Any]], table: Callable[..., str]) -> str:
