@@ -71,7 +71,7 @@ def measure(records: Records, settings: Settings) -> None:
 
 
 def keys(number: int, runs: int) -> list[dict[str, Any]]:
-    """What is measured with so many hosts. Of each run: one host alone, then all of them in each way."""
+    """What is measured with so many hosts: in each run one alone, then all in each way."""
     ways = [("snapshot", 1, FORKS[0]), ("ping", 1, FORKS[0])]
     ways += [(name, number, forks) for forks in FORKS for name in ("ping", "snapshot")]
     # In a group the freeze begins everywhere at one time; the forks change only how long it takes.
