@@ -46,13 +46,12 @@ passed() {
 # others it is the end.
 failed() {
     printf '\n===== what failed in %s, after %d s =====\n' "$1" "$2"
-    what_failed "$report/$1"
+    { say "$1" && what_failed "$report/$1"; } | tee -a "$report/at-first"
     case $1 in
         faults | fleet | kernel | molecule | providers | torture | vm) ;;
         *) die "make test: FAILED in '$1'. To repeat only this part: make $1" ;;
     esac
     again+=("$1")
-    { say "$1" && what_failed "$report/$1"; } >>"$report/at-first"
     note "$1"
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The fault table. Without a number each fault once, and arguments are pytest's; `faults.sh TIMES` makes each that often, and writes
-# docs/faults.md when all have passed. What has passed of this code is kept, so that the same command goes
-# on where an earlier one was stopped; `faults.sh TIMES --afresh` begins again.
+# The fault table. Without a number each fault once, and arguments are pytest's; `faults.sh TIMES` makes each
+# that often, and writes docs/faults.md when all have passed. What has passed of this code is kept, so that the
+# same command goes on where an earlier one was stopped; `faults.sh TIMES --afresh` begins again.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
 
