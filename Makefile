@@ -16,7 +16,7 @@ ARGS ?=
 export QUIESCE_BENCH_DIRTY_MIB QUIESCE_BENCH_FLEET_RUNS QUIESCE_BENCH_HOSTS QUIESCE_BENCH_PARTS
 export QUIESCE_BENCH_RUNS QUIESCE_BENCH_SECONDS QUIESCE_CACHE QUIESCE_FLEET_HOSTS QUIESCE_PYTHON QUIESCE_TORTURE_SECONDS QUIESCE_VM_RELEASES MAKE
 
-.PHONY: help demo test $(subst +, ,$(PARTS)) applications bench controllers lvm test-applications test-fuzz test-faults test-torture test-vm format py38 changelog-check link setup clean
+.PHONY: help demo test $(subst +, ,$(PARTS)) applications bench controllers faults-page lvm test-applications test-fuzz test-faults test-torture test-vm format py38 changelog-check link setup clean
 
 help: ## list the chores
 	@echo "make TARGET [ARGS='more arguments for the tool']"
@@ -55,8 +55,11 @@ kernel: ## pytest tests/kernel: freezes real filesystems on loop devices (as roo
 faults: ## what goes wrong with a frozen host, each fault once, on test hosts (as root)
 	@$(TOOLS)/faults.sh $(ARGS)
 
-test-faults: ## each of them 20 times; writes docs/faults.md (as root; hours)
+test-faults: ## each of them 20 times, and those of a virtual machine; writes docs/faults.md (as root; hours)
 	@$(TOOLS)/faults.sh 20 $(ARGS)
+
+faults-page: ## docs/faults.md from what test-faults and test-vm have measured so far
+	@$(TOOLS)/faults.sh page
 
 providers: ## the provider ec2 on a test host, with EC2 as moto has it (as root)
 	@$(TOOLS)/providers.sh $(ARGS)
@@ -96,7 +99,8 @@ test-vm: export QUIESCE_VM_RELEASES := $(or $(QUIESCE_VM_RELEASES),$(RELEASES))
 test-vm: ## the same on Debian 11, 12 and 13, and the faults that need a machine (as root; an hour)
 	@$(TOOLS)/vm.sh
 	@QUIESCE_SCENARIO=lvm $(TOOLS)/vm.sh
-	@$(RUN) pytest tests/vm --table $(or $(QUIESCE_CACHE),.cache)/faults-vm.jsonl $(ARGS)
+	@$(RUN) pytest tests/vm --table tests/faults/measured.jsonl $(ARGS)
+	@$(TOOLS)/faults.sh page
 
 bench: ## how long writers wait, what a task and a fleet cost; writes docs/performance.md (as root; hours)
 	@$(TOOLS)/bench.sh $(ARGS)

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from hypothesis import HealthCheck, settings
 
-from tests.faults.table import Table, done, forget
+from tests.faults.table import Table, done, tidy, turn_of
 from tests.kernel.lab import TOOLS, Lab, leftovers, open_lab
 
 # How many examples of a property are tried: few in `make unit`, many in `make test-fuzz`.
@@ -41,13 +41,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Begin with what counts of an earlier run."""
     table = config.getoption("--table")
     if table is not None and not hasattr(config, "workerinput"):
-        forget(table)
+        tidy(table)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the faults that are in the table."""
+    """Leave out the faults that are in the table; each of the others once, then each once more."""
+    items.sort(key=lambda item: turn_of(item.nodeid))
     path = config.getoption("--table")
-    known = done(path) if path is not None else set()
+    known = done(path, [item.nodeid for item in items]) if path is not None else set()
     left_out = [item for item in items if item.nodeid in known]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

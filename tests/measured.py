@@ -15,10 +15,25 @@ _SHIPPED = ("plugins", "roles", "playbooks")
 
 @functools.cache
 def code(*more: str) -> str:
-    """Hash the code of the collection, and of these folders of the repository; read once."""
+    """Hash the code of the collection, and of these folders and files of the repository.
+
+    Each is read once. What ``more`` names is relative to the repository.
+    """
     digest = hashlib.sha256()
     for name in (*_SHIPPED, *more):
-        for file in sorted((_REPOSITORY / name).rglob("*")):
+        whole = _REPOSITORY / name
+        for file in sorted(whole.rglob("*")) if whole.is_dir() else [whole]:
             if file.is_file() and file.suffix != ".pyc":
                 digest.update(str(file.relative_to(_REPOSITORY)).encode() + file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+@functools.cache
+def helpers(*folders: str) -> tuple[str, ...]:
+    """Return the files of these folders that are no tests: what all the tests in them rest on."""
+    found = [file for name in folders for file in sorted((_REPOSITORY / name).rglob("*"))]
+    return tuple(
+        str(file.relative_to(_REPOSITORY))
+        for file in found
+        if file.suffix in (".py", ".sh", ".yml") and not file.name.startswith("test_")
+    )

@@ -149,7 +149,7 @@ class Scene:
         :param options: of the freeze; PATHS, TIMEOUT and LEASE where nothing else is said.
         """
         options = {"path": list(PATHS), "timeout": TIMEOUT, "lease": LEASE, **options}
-        waiting = f"until [ -e {self.stages / stage} ]; do sleep 0.02; done"
+        waiting = f"until [ -e {self.stages / stage} ]; do sleep 0.1; done"
         with self.play([freeze_stay_thaw(waiting, **options)]) as play:
             yield play
 

@@ -5,37 +5,43 @@
 
 It is a file of lines of JSON, to which several processes append. A test that has passed has lines;
 one that has failed has a line that says so, and what its row had counts no more: a row passes so
-many times in a row, or not.
+many times in a row, or not. A line counts for the code that it was measured of: the collection,
+what all these tests rest on, and the file of the test itself.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
-from tests.measured import code
+from tests.measured import code, helpers
 
 # Of a test's name.
-_TURN = re.compile(r"turn\d+-?")
+_TURN = re.compile(r"turn(\d+)-?")
+_FOLDERS = ("tests/faults", "tests/hosts", "tests/vm")
+_EACH = ("turns", "seconds")
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One fault, once: what happened, who thawed, and when that was.
+def turn_of(test: str) -> int:
+    """Return the how-manieth of its row a test is, from 0 on."""
+    turn = _TURN.search(test)
+    return int(turn[1]) if turn else 0
 
-    ``seconds`` count from ``since``: the fault, the thaw's request, or the host's own deadline.
-    """
 
-    group: str
-    fault: str
-    thawed_by: str
-    seconds: float
-    since: str
+class _Try(NamedTuple):
+    """One test: which row it is of, and the how-manieth of that row."""
+
+    row: str
+    turn: int
+
+    @classmethod
+    def of(cls, test: str) -> _Try:
+        return cls(_TURN.sub("", test, count=1), turn_of(test))
 
 
 class Table:
@@ -43,14 +49,18 @@ class Table:
 
     def __init__(self, path: Path | None, test: str) -> None:
         self._path = path
-        self._test = test
+        self._try = _Try.of(test)
         self._noted: list[dict[str, Any]] = []
 
     def note(
         self, group: str, fault: str, thawed_by: str, seconds: float, since: str = "the fault"
     ) -> None:
-        """Note one fault that was survived."""
-        self._noted.append(asdict(Measured(group, fault, thawed_by, round(seconds, 4), since)))
+        """Note one fault that was survived: what happened, who thawed, and when that was.
+
+        :param seconds: counted from ``since``: the fault, a request, or the host's own deadline.
+        """
+        told = {"group": group, "fault": fault, "thawed_by": thawed_by, "since": since}
+        self._noted.append({**told, "turns": [self._try.turn], "seconds": [round(seconds, 4)]})
 
     def passed(self) -> None:
         """Keep what was noted."""
@@ -64,38 +74,54 @@ class Table:
     def _add(self, line: dict[str, Any]) -> None:
         if self._path is None:
             return
-        line = {**line, "test": self._test, "code": _code()}
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(fd, (json.dumps(line) + "\n").encode())
-        finally:
-            os.close(fd)
+        line = {"row": self._try.row, "code": _code(self._try.row), **line}
+        with _alone(self._path) as file:
+            file.write(json.dumps(line) + "\n")
 
 
-def forget(path: Path) -> None:
-    """Leave in a table what counts: of this code, and of rows that have not failed since."""
-    if path.exists():
-        path.write_text("".join(f"{json.dumps(line)}\n" for line in _counting(_lines(path))))
+def tidy(path: Path) -> list[dict[str, Any]]:
+    """Leave in a table what counts, a line for each row, and return that.
+
+    It is what was measured of this code, of rows that have not failed since.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    with _alone(path) as file:
+        for line in sorted(_counting(_lines(file)), key=lambda line: str(line["row"])):
+            same = json.dumps([value for name, value in line.items() if name not in _EACH])
+            whole = rows.setdefault(same, {**line, "turns": [], "seconds": []})
+            for name in _EACH:
+                whole[name] += line[name]
+        file.truncate(0)
+        file.writelines(f"{json.dumps(line)}\n" for line in rows.values())
+    return list(rows.values())
 
 
-def done(path: Path) -> set[str]:
-    """Return the tests that need not be tried again."""
-    return {line["test"] for line in _lines(path)} if path.exists() else set()
+def done(path: Path, tests: Iterable[str]) -> set[str]:
+    """Return which of these tests need not be tried again."""
+    with _alone(path) as file:
+        lines = _lines(file)
+    known = {_Try(line["row"], turn) for line in lines for turn in line.get("turns", ())}
+    return {test for test in tests if _Try.of(test) in known}
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[TextIO]:
+    """Open a table, to read and to append, while no other process does."""
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def _lines(file: TextIO) -> list[dict[str, Any]]:
+    file.seek(0)
+    return [json.loads(line) for line in file]
 
 
 def _counting(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    of_this = [line for line in lines if line["code"] == _code()]
-    failed = {_row(line["test"]) for line in of_this if line.get("failed")}
-    return (line for line in of_this if _row(line["test"]) not in failed)
+    of_this = [line for line in lines if line["code"] == _code(line["row"])]
+    failed = {line["row"] for line in of_this if line.get("failed")}
+    return (line for line in of_this if line["row"] not in failed)
 
 
-def _row(test: str) -> str:
-    return _TURN.sub("", test, count=1)
-
-
-def _code() -> str:
-    return code("tests/faults", "tests/hosts", "tests/vm")
+def _code(row: str) -> str:
+    return code(*helpers(*_FOLDERS), row.partition("::")[0])

@@ -104,7 +104,7 @@ def group(lab: Lab, tmp_path: Path, turn: int) -> Iterator[Group]:
         yield Group(hosts, tmp_path)
 
 
-def test_all_goes_well(group: Group):
+def test_all_goes_well(group: Group, table: Table):
     with group.play(stay=0.3) as play:
         assert play.finish(SECONDS) == 0, play.said
     results = group.results()
@@ -120,6 +120,8 @@ def test_all_goes_well(group: Group):
     assert len(group.taken()) == 3
     assert all(began <= taken <= ended for taken in group.taken())
     group.nothing_is_left()
+    longest = max(result["frozen_seconds"] for result in results)
+    table.note("group", "none: all goes well", "the play", longest, "the first freeze")
 
 
 def no_snapshot(group: Group, play: Play, why: str) -> None:
@@ -166,16 +168,19 @@ def test_a_guard_is_lost_while_armed(group: Group, table: Table, number: int):
     table.note("group", f"a guard is {how} while armed", by, time.monotonic() - killed_at)
 
 
-def test_one_is_thawed_by_hand(group: Group):
+def test_one_is_thawed_by_hand(group: Group, table: Table):
     with group.play(stay=3) as play:
         play.wait("start", "Take it")
         group.hosts[1].run("fsfreeze", "-u", DATA)
+        thawed_at = time.monotonic()
         assert play.finish(SECONDS) != 0
     for result in group.results():
         assert result["trusted"] is False
         assert result["group"]["proven"] is False
     assert [result["held"] for result in group.results()] == [True, False, True]
     group.nothing_is_left()
+    by = "the hand; the play, on all others"
+    table.note("group", "one host is thawed by hand", by, time.monotonic() - thawed_at)
 
 
 def test_controller_killed_while_armed(group: Group, table: Table):
@@ -191,7 +196,7 @@ def test_controller_killed_while_armed(group: Group, table: Table):
 
 
 @pytest.mark.parametrize(("ahead", "refused"), [(0.5, False), (30, True)])
-def test_a_clock_that_is_ahead(group: Group, ahead: float, refused: bool):
+def test_a_clock_that_is_ahead(group: Group, table: Table, ahead: float, refused: bool):
     # There are no namespaces for this clock, so it is the answer that is ahead.
     fake = group.hosts[1].outside("/usr/local/bin/date")
     fake.write_text(f"#!/bin/sh\nexec /bin/date -d '+{ahead} seconds' \"$@\"\n")
@@ -205,3 +210,6 @@ def test_a_clock_that_is_ahead(group: Group, ahead: float, refused: bool):
         else:
             assert play.finish(SECONDS) == 0, play.said
             assert all(result["group"]["proven"] for result in group.results())
+    by = "nobody has to: nothing was frozen" if refused else "the play"
+    fault = f"the clock of a host is {ahead} s ahead"
+    table.note("group", fault, by, play.seconds, "start of the play")

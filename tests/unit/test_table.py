@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.table import Table, done, forget
+from tests.faults.table import Table, done, tidy
 
-ROW = "tests/faults/test_one.py::test_it"
+# Its file has to be there: a line counts for the code in it.
+ROW = "tests/faults/test_guard.py::test_it"
 
 
 @pytest.fixture
@@ -29,16 +30,26 @@ def passes(file: Path, test: str) -> None:
 
 def test_what_has_passed_is_done(file: Path):
     passes(file, f"{ROW}[turn0-killed]")
-    forget(file)
-    assert done(file) == {f"{ROW}[turn0-killed]"}
+    (line,) = tidy(file)
+    asked = [f"{ROW}[turn{turn}-{how}]" for turn in (0, 1) for how in ("killed", "Ctrl-C")]
+    assert done(file, asked) == {f"{ROW}[turn0-killed]"}
+    assert (line["fault"], line["seconds"], line["since"]) == ("fault", [1.5], "the fault")
+
+
+def test_a_row_is_one_line(file: Path):
+    turns = [f"{ROW}[turn{turn}]" for turn in range(3)]
+    for turn in turns:
+        passes(file, turn)
+        tidy(file)
     (line,) = map(json.loads, file.read_text().splitlines())
-    assert (line["fault"], line["seconds"], line["since"]) == ("fault", 1.5, "the fault")
+    assert (line["row"], line["turns"], line["seconds"]) == (f"{ROW}[]", [0, 1, 2], [1.5] * 3)
+    assert done(file, turns) == set(turns)
 
 
 def test_what_has_not_ended_is_not(file: Path):
     Table(file, f"{ROW}[turn0]").note("group", "fault", "the guard", 1.5)
-    forget(file)
-    assert done(file) == set()
+    assert tidy(file) == []
+    assert done(file, [f"{ROW}[turn0]"]) == set()
 
 
 @pytest.mark.parametrize(
@@ -50,16 +61,25 @@ def test_what_has_not_ended_is_not(file: Path):
     ],
 )
 def test_a_failure_is_one_of_the_row(file: Path, passed: list[str], failed: str, left: list[str]):
-    for turn in passed:
-        passes(file, ROW + turn)
+    tests = [ROW + turn for turn in passed]
+    for test in tests:
+        passes(file, test)
+    tidy(file)
     Table(file, ROW + failed).failed()
-    forget(file)
-    assert done(file) == {ROW + turn for turn in left}
+    tidy(file)
+    assert done(file, tests) == {ROW + turn for turn in left}
 
 
 def test_other_code_counts_no_more(file: Path):
     passes(file, f"{ROW}[turn0]")
     line = {**json.loads(file.read_text()), "code": "another"}
     file.write_text(json.dumps(line) + "\n")
-    forget(file)
-    assert done(file) == set()
+    assert tidy(file) == []
+    assert file.read_text() == ""
+
+
+def test_a_test_counts_for_its_own_file(file: Path):
+    other = "tests/faults/test_host.py::test_it"
+    for row in (ROW, other):
+        passes(file, f"{row}[turn0]")
+    assert len({line["code"] for line in tidy(file)}) == 2

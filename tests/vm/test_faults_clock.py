@@ -38,11 +38,15 @@ def test_the_deadline_stays(scene: Scene, table: Table, jump: str):
 
 
 @jumps
-def test_the_proof_stays(scene: Scene, jump: str):
+def test_the_proof_stays(scene: Scene, table: Table, jump: str):
     with scene.frozen(path=[DATA]) as play:
         scene.vm.run("date", "--set", jump)
+        began = time.monotonic()
         result = scene.thaw(play)
+        seconds = time.monotonic() - began
         assert play.finish(PLAY_SECONDS) == 0
     assert (result["held"], result["thawed_by"]) == (True, "request")
     assert 0 < result["frozen_seconds"] < 120
     assert scene.vm.frozen() == []
+    fault = f"the clock is set, {jump}, and a thaw is requested"
+    table.note("machine", fault, "the play", seconds, "request")

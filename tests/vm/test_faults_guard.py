@@ -17,6 +17,7 @@ KILL = (
     "kill -STOP $pids && kill -KILL $pids"
 )
 RELOAD_SECONDS = 150.0
+NOT_SLOW = "the end of the slow storage"
 _SLEEPERS = """\
 for each in /proc/[0-9]*; do
     ! grep -qs '^State:.D' $each/status || cat $each/cmdline
@@ -94,7 +95,7 @@ def test_pid_1_reloads_and_the_guard_is_killed(scene: Scene, table: Table):
     table.note("machine", fault, "PID 1, when it gives up its generators", seconds)
 
 
-def test_flushing(scene: Scene):
+def test_flushing(scene: Scene, table: Table):
     slow(scene, 2 << 20)
     dirty(scene, 24)
     with scene.play(path=[DATA]) as play:
@@ -107,9 +108,11 @@ def test_flushing(scene: Scene):
         assert play.finish(PLAY_SECONDS) == 2
     assert "guard" in result["msg"]
     nothing_left(scene)
+    fault = "all of the guard is killed at once while it flushes"
+    table.note("machine", fault, "nobody has to: nothing was frozen", 0)
 
 
-def test_freezing(scene: Scene):
+def test_freezing(scene: Scene, table: Table):
     """PID 1 thaws behind the FIFREEZE that nobody can stop."""
     slow(scene, 2 << 20)
     dirty(scene, 24)
@@ -118,14 +121,16 @@ def test_freezing(scene: Scene):
         scene.vm.run("sh", "-c", KILL)
         result = scene.wait(play, "failed", "Freeze")["result"]
         slow(scene, 0)
-        scene.vm.thawed_after(seconds=60)
+        seconds = scene.vm.thawed_after(seconds=60)
         scene.let()
         assert play.finish(PLAY_SECONDS) == 2
     assert "guard" in result["msg"]
     nothing_left(scene)
+    fault = "all of the guard is killed at once while it freezes"
+    table.note("machine", fault, "PID 1", seconds, NOT_SLOW)
 
 
-def test_thawing(scene: Scene):
+def test_thawing(scene: Scene, table: Table):
     """Killed within the FITHAW: whoever asked for the thaw is not told that all went well."""
     sample = scene.written()
     with scene.frozen() as play:
@@ -137,9 +142,11 @@ def test_thawing(scene: Scene):
         wait_for(lambda: writing(scene), PLAY_SECONDS)
         scene.vm.run("sh", "-c", KILL)
         slow(scene, 0)
-        scene.vm.thawed_after(seconds=60)
+        seconds = scene.vm.thawed_after(seconds=60)
         play.finish(PLAY_SECONDS)
         result = play.wait("ok", "Thaw")["result"]
     assert (result["held"], result["thawed_by"]) == (False, "guard_lost")
     nothing_left(scene)
     scene.nothing_lost(sample)
+    fault = "all of the guard is killed at once while it thaws"
+    table.note("machine", fault, "PID 1", seconds, NOT_SLOW)

@@ -1,18 +1,21 @@
 # Copyright: (c) 2026, quiesce.storage contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the page of the docs out of what the fault table measured.
+"""Tidies the fault table, and makes the page of the docs out of it.
 
-publish.py MEASUREMENTS PAGE
+faults_page.py TABLE PAGE
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+from tests.faults.table import tidy
 
 _GROUPS = {
     "controller": "The controller ends",
@@ -37,8 +40,8 @@ real, under load, and asserts that nothing is frozen afterwards, that the play's
 what happened, and that the programs that were held up went on and lost nothing.
 
 `make test-faults` and `make test-vm` have measured it, each fault as many times in a row as its row
-says, on hosts that share two processors with three others. Seconds count from what the last column
-names.
+says, while three others were tried on the same two processors. Seconds count from what the last
+column names. The raw figures, and of which code they are, stand in `tests/faults/measured.jsonl`.
 
 """
 _HEAD = """\
@@ -47,17 +50,15 @@ _HEAD = """\
 """
 
 
-def page(lines: list[str]) -> str:
-    """Return the page for these measurements, a line of JSON each."""
+def page(table: Iterable[Mapping[str, Any]]) -> str:
+    """Return the page for the lines of a table."""
     rows: dict[str, dict[tuple[str, str, str], list[float]]] = defaultdict(dict)
-    for line in lines:
-        measured = json.loads(line)
-        key = (measured["fault"], measured["thawed_by"], measured["since"])
-        rows[measured["group"]].setdefault(key, []).append(measured["seconds"])
+    for line in table:
+        key = (line["fault"], line["thawed_by"], line["since"])
+        rows[line["group"]].setdefault(key, []).extend(line["seconds"])
     text = _INTRODUCTION
-    known = [name for name in _GROUPS if name in rows]
-    for name in [*known, *(name for name in rows if name not in _GROUPS)]:
-        text += f"## {_GROUPS.get(name, name)}\n\n{_HEAD}"
+    for name in sorted(rows, key=list(_GROUPS).index):
+        text += f"## {_GROUPS[name]}\n\n{_HEAD}"
         for (fault, thawed_by, since), seconds in rows[name].items():
             middle, longest = statistics.median(seconds), max(seconds)
             text += f"| {fault} | {thawed_by} | {len(seconds)} | {middle:.3f} | {longest:.3f} "
@@ -67,4 +68,4 @@ def page(lines: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(page(Path(sys.argv[1]).read_text().splitlines()))
+    Path(sys.argv[2]).write_text(page(tidy(Path(sys.argv[1]))))
