@@ -44,6 +44,23 @@ says, while three others were tried on the same two processors. Seconds count fr
 column names. The raw figures, and of which code they are, stand in `tests/faults/measured.jsonl`.
 
 """
+_NOT_DEFENDED = """\
+## What cannot be defended from user space, and what to do then
+
+| what happens | what is left | what to do |
+| --- | --- | --- |
+| every process of a guard is killed at the same moment, and PID 1 is not systemd | the filesystems stay \
+frozen; `quiesce.storage.status` shows the lease, and that its guard is dead | `ansible-playbook \
+quiesce.storage.thaw`, or on the host `fsfreeze -u` for each mountpoint |
+| the same with systemd, while PID 1 waits for a frozen `/` (a `daemon-reload`) | frozen until PID 1 gives its \
+generators up, 90 s later | wait for that, or `fsfreeze -u` in a shell that is open already |
+| `FIFREEZE` waits for storage that does not answer | the kernel blocks the writers of that filesystem, whatever the \
+deadline; the others of the set are thawed | mend the storage: that one is thawed the moment that the kernel is done |
+| all of a guard is killed, its filesystem has been unmounted lazily, and `/run` and `/dev/shm` are full | no path \
+leads to it, and no module can be run to reach it by its device | empty one of the two, then the playbook again |
+| somebody thaws by hand, and freezes again | the second freeze is not ours, and is left alone and told | whoever \
+froze it, or the playbook, which thaws what anybody froze |
+"""
 _HEAD = """\
 | fault | who thaws | times | median | longest | seconds from |
 | --- | --- | ---: | ---: | ---: | --- |
@@ -64,7 +81,7 @@ def page(table: Iterable[Mapping[str, Any]]) -> str:
             text += f"| {fault} | {thawed_by} | {len(seconds)} | {middle:.3f} | {longest:.3f} "
             text += f"| the {since.removeprefix('the ')} |\n"
         text += "\n"
-    return text.rstrip("\n") + "\n"
+    return text + _NOT_DEFENDED
 
 
 if __name__ == "__main__":
