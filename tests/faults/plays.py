@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +26,12 @@ from tests.kernel.processes import kill_together, wait_for
 # A play does its work on a machine that may be busy.
 _SECONDS = 240.0
 _numbers = itertools.count(1)
+
+
+@functools.cache
+def _built() -> tempfile.TemporaryDirectory[str]:
+    """Return the folder of what plays have built for hosts, which goes with this process."""
+    return tempfile.TemporaryDirectory(prefix="quiesce-built-")
 
 
 class Play:
@@ -51,6 +59,7 @@ class Play:
                     "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callback")),
                     "ANSIBLE_CALLBACKS_ENABLED": "events",
                     "QUIESCE_EVENTS": str(self._events),
+                    "QUIESCE_BUILT": _built().name,
                     **settings,
                 },
                 stdin=subprocess.DEVNULL,
