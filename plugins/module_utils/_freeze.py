@@ -252,7 +252,9 @@ class Freeze:
         """The answer, once the guard has said that all is frozen."""
         self.look()
         for each, report in zip(self.set, event["filesystems"]):
-            each.state = FROZEN if each.state == UNKNOWN else each.state
+            # The kernel does not call frozen what was made read-only in the place of that.
+            if each.state == UNKNOWN or each.method == "remount_ro":
+                each.state = FROZEN
             each.extra = {key: report[key] for key in ("flush_seconds", "freeze_seconds")}
         if not event["proof"]:
             self.warnings.append(

@@ -27,22 +27,19 @@ from ansible_collections.quiesce.storage.plugins.module_utils._appointment impor
     Appointment,
     same,
 )
-from ansible_collections.quiesce.storage.plugins.module_utils._board import (
-    FROZEN,
-    STARTED,
-    Board,
-)
+from ansible_collections.quiesce.storage.plugins.module_utils._board import FROZEN, STARTED, Board
 from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._family import Family
 from ansible_collections.quiesce.storage.plugins.module_utils._freezer import DONE, FLUSHED
+from ansible_collections.quiesce.storage.plugins.module_utils._lease import ARMED, FLUSHING
 from ansible_collections.quiesce.storage.plugins.module_utils._process import harden
 from ansible_collections.quiesce.storage.plugins.module_utils._proof import POLL_SECONDS, Proof
 from ansible_collections.quiesce.storage.plugins.module_utils._reception import Reception
 from ansible_collections.quiesce.storage.plugins.module_utils._thaw import Thawer
 from ansible_collections.quiesce.storage.plugins.module_utils._wire import Line
 
-FLUSHING, ARMED, FREEZING, HOLDING, ENDED = "flushing", "armed", "freezing", "held", "ended"
+FREEZING, HOLDING, ENDED = "freezing", "held", "ended"
 _BEFORE = (FLUSHING, ARMED, FREEZING)
 
 # While something is held, look at clocks that may have run in suspend this often; and
@@ -203,8 +200,13 @@ class Guard:
         self._since = self._board.header.start = start
         self._account.arm(self._request["timeout"], start)
         self._phase = FREEZING
-        self._note()
-        self._family.let_freeze()
+        try:
+            self._account.note(self._phase)
+        except OSError:
+            # Whoever found the record would believe that nothing had been frozen yet.
+            self._fail({"reason": "no_room"})
+        else:
+            self._family.let_freeze()
 
     def _freezing_done(self) -> None:
         failure = self._flaw()

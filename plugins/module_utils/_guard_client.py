@@ -143,15 +143,15 @@ def ask(name: str, message: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def held_leases() -> list[Held]:
-    """Every lease of this host that has not ended, also one whose guard is dead."""
+    """Every lease of this host that is not over, also one whose guard is dead."""
     leases = []
     for name in _lease.names():
         record = _lease.read(name)
-        if record is None or record.get("ended"):
-            continue
         guarded = _lease.guarded(name)
+        if record is None or _lease.is_over(record, guarded):
+            continue
         status = ask(name, {"op": "status"}) if guarded else None
         record = _lease.read(name)
-        if record is not None and not record.get("ended"):
+        if record is not None and not _lease.is_over(record, guarded):
             leases.append(Held(name, record, guarded, status))
     return leases

@@ -25,6 +25,9 @@ from ansible_collections.quiesce.storage.plugins.module_utils._ioctl import exch
 from ansible_collections.quiesce.storage.plugins.module_utils._mounts import locate
 
 RUN = "/run/quiesce"
+FLUSHING, ARMED = "flushing", "armed"
+"""Phases of a guard in which it has frozen nothing yet. It writes the next one before it does."""
+
 _IN_MEMORY = ("tmpfs", "ramfs")
 _TMPFS = "mode=0700,size=64m"
 _PREFIX = "lease-"
@@ -212,6 +215,11 @@ def _is_ending(value: Any) -> bool:
     return isinstance(value, dict) and all(key in value for key in _ENDED)
 
 
+def is_over(record: dict[str, Any], alive: bool) -> bool:
+    """Whether nothing is held under it (any more): it has ended, or died before it froze."""
+    return bool(record.get("ended")) or (not alive and record.get("phase") in (FLUSHING, ARMED))
+
+
 def names() -> list[str]:
     """The leases that there is a folder of, live and ended."""
     try:
@@ -230,7 +238,7 @@ def forget_old() -> None:
         record = read(name)
         with contextlib.suppress(OSError):
             old = time.time() - os.stat(folder(name)).st_mtime > _REMEMBER_SECONDS
-            if old and (record is None or record.get("ended")):
+            if old and (record is None or is_over(record, guarded(name))):
                 _forget_if_free(name)
 
 

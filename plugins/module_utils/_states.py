@@ -32,7 +32,7 @@ class States:
     """Asks the kernel; where it cannot, a lease; where that is not enough, a probe."""
 
     def __init__(self, leases: Sequence[Held], probe: bool = False) -> None:
-        self._leases = leases
+        self.leases = leases
         self._probe = probe and not sleeping_may_panic()
         self.reader: Reader | None = None
         self.reason = ""
@@ -50,7 +50,7 @@ class States:
                 return self.reader.state(fd), "kernel"
             except SuperblockError as error:
                 self.reason = str(error)
-        if any(lease.status is not None and lease.holds(device) for lease in self._leases):
+        if any(lease.status is not None and lease.holds(device) for lease in self.leases):
             return FROZEN, "lease"
         if self._probe:
             state = _probe(fd, directory)
@@ -59,7 +59,7 @@ class States:
 
     def held_read_only(self, device: str) -> bool:
         """Whether a lease holds it read-only in place of frozen."""
-        for lease in self._leases:
+        for lease in self.leases:
             for each in lease.record["filesystems"]:
                 if each["device"] == device and each.get("method") == "remount_ro":
                     return lease.holds(device)

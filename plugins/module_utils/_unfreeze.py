@@ -61,6 +61,8 @@ class Thaw:
         record = (_lease.read(lease) if lease else None) or {"filesystems": []}
         self._ended = [each for each in record["filesystems"] if record.get("ended")]
         self._pauses: dict[str, float | None] = {}
+        # What guards say of what they have thawed, for where the kernel cannot be asked.
+        self._told: dict[str, str] = {}
         self._states = States(self._leases)
         # Filesystems of leases that the paths named when they were frozen: after a lazy
         # unmount the path leads elsewhere, and the guard still holds what it led to.
@@ -137,11 +139,15 @@ class Thaw:
                     proofs.append(proof)
         if not proofs:
             proofs = self._past(devices)
+        if self._leases:
+            self._states.leases = held_leases()
         for each in self.set:
             each.state = self._state(each)
             if each.fd >= 0 and each.state != THAWED and not self._lease:
                 changed |= self._directly(each)
                 each.state = self._state(each)
+            if each.state == UNKNOWN:
+                each.state = self._told.get(each.device, UNKNOWN)
         self._say_what_is_left()
         return self._result(changed, _together(proofs))
 
@@ -159,6 +165,7 @@ class Thaw:
         if answer is not None and answer.get("ok"):
             for each in answer["filesystems"]:
                 self._pauses[each["device"]] = each["pause"]
+                self._told[each["device"]] = FROZEN if each["ours"] else THAWED
                 if each["error"]:
                     self.warnings.append(
                         "%s could not be thawed yet: %s; the guard (pid %s) goes on trying"
@@ -180,8 +187,10 @@ class Thaw:
             _reported(held.name)
             return False, {**now["ended"], "lease": now["lease"]}
         changed = False
+        methods = {each["device"]: each["method"] for each in held.record["filesystems"]}
         for each in self.set:
             if each.device in devices:
+                each.method = methods[each.device]
                 changed |= self._directly(each)
         self.warnings.append("%s was thawed in the place of its guard" % held.sentence())
         if not held.guarded:
@@ -213,7 +222,12 @@ class Thaw:
     def _directly(self, each: Filesystem) -> bool:
         """One FITHAW, no more: a second could take away a freeze of the kernel's own."""
         try:
-            _ioctl.thaw(each.fd)
+            if each.method != "remount_ro":
+                _ioctl.thaw(each.fd)
+            elif os.fstatvfs(each.fd).f_flag & os.ST_RDONLY:
+                _ioctl.set_read_only(each.fd, False)
+            else:
+                return False
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY):
                 return False

@@ -84,6 +84,9 @@ def test_lease_is_evidence(filesystem: Filesystem, means: str) -> None:
     (found,) = info(filesystem, prefix=without(means))
     assert (found["state"], found["evidence"]) == ("unknown", "none")
     assert thaw(filesystem, lease="e", prefix=without(means))["held"] is False
+    freeze(filesystem, lease="e", prefix=without(means))
+    answer = thaw(filesystem, lease="e", prefix=without(means))
+    assert (answer["held"], answer["filesystems"][0]["state"]) == (True, "thawed")
 
 
 def processes_asking_about(filesystem: Filesystem) -> list[int]:

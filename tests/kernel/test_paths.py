@@ -250,12 +250,15 @@ def test_remount_ro_and_back(lab: Lab, tmp_path: Path) -> None:
     try:
         with lab.filesystem("ext4") as one:
             answer = freeze(one, tmp_path, lease="l", unsupported="remount_ro", timeout=30)
-            assert len(answer["filesystems"]) == 2
+            assert [each["state"] for each in answer["filesystems"]] == ["frozen", "frozen"]
             with pytest.raises(OSError, match="Read-only"):
                 (tmp_path / "x").write_text("x")
             assert info(tmp_path)[0]["state"] == "frozen"
             assert not freeze(one, tmp_path, lease="l", unsupported="remount_ro")["changed"]
-            assert thaw(one, tmp_path, lease="l")["held"] is True
+            answer = thaw(one, tmp_path, lease="l")
+            assert answer["held"] is True
+            assert [each["state"] for each in answer["filesystems"]] == ["thawed", "thawed"]
+            assert "warnings" not in answer
             (tmp_path / "x").write_text("x")
             assert os.statvfs(tmp_path).f_flag & os.ST_NOSUID
             assert os.statvfs(tmp_path).f_flag & os.ST_NOEXEC

@@ -21,7 +21,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._superblock import
 
 from tests.kernel import modules
 from tests.kernel.lab import MIB, throttled
-from tests.kernel.processes import kill_together, parent, wait_for
+from tests.kernel.processes import command, kill_together, parent, wait_for
 from tests.kernel.systemd_host import SystemdHost
 
 pytest_plugins = ["tests.kernel.systemd_fixture"]
@@ -143,6 +143,19 @@ def test_all_killed_by_systemctl(host: Host) -> None:
     host.freeze("/data")
     host.host.check(["systemctl", "kill", "--kill-who=all", "--signal=KILL", "quiesce-unit-*"])
     wait_for(lambda: host.states("/data") == ["thawed"], 1)
+
+
+def test_a_unit_that_pid_1_starts_late(host: Host) -> None:
+    """Who asked for it gave up, and started the guard without it: the lease is not touched."""
+    guard = host.host.pid(host.freeze("/data")["lease"]["guard_pid"])
+    argv = command(guard).split()
+    after = " ".join([*argv[: argv.index("guard")], "after", LEASE])
+    options = ["--wait", "--collect", f"--property=ExecStopPost={after}"]
+    # Nobody listens any more where the guard was to be given its set.
+    assert host.host.run(["systemd-run", *options, "--", *argv], timeout=60).returncode != 0
+    assert host.states("/data") == ["frozen"]
+    answer = host.thaw("/data")
+    assert (answer["held"], answer["thawed_by"]) == (True, "request")
 
 
 def test_unit_stopped(host: Host) -> None:
