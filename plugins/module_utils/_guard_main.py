@@ -25,12 +25,12 @@ def main(rendezvous: str) -> None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(rendezvous)
     request, fds = receive_set(connection)
-    lock = _lease.claim(request["lease"])
     line = Line(connection)
-    if lock is None:
-        line.send({"event": "failed", "failure": {"reason": "lease_taken"}})
-        return
     try:
+        lock = _lease.claim(request["lease"])
+        if lock is None:
+            line.send({"event": "failed", "failure": {"reason": "lease_taken"}})
+            return
         Guard(line, request, fds, lock).run()
     except Exception as error:
         # The second process thaws as soon as we are gone; this is for the one who asked.

@@ -40,7 +40,7 @@ def start(name: str, patience: float) -> socket.socket:
         server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             server.bind(path)
-            stack.callback(os.unlink, path)
+            stack.callback(_remove, path)
             server.listen(1)
             server.settimeout(max(_ARRIVAL_SECONDS, patience))
             _launch(name, path)
@@ -52,6 +52,12 @@ def start(name: str, patience: float) -> socket.socket:
             ) from error
     connection.settimeout(None)
     return connection
+
+
+def _remove(path: str) -> None:
+    """Remove what only this call needed; where /run has become read-only, it stays."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def _launch(name: str, rendezvous: str) -> None:

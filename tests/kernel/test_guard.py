@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils._superblock import Reader
 
-from tests.kernel.lab import MIB, Filesystem, Lab, throttled
+from tests.kernel.lab import MIB, Filesystem, Lab, run, throttled
 from tests.kernel.modules import Failed, arguments_of, environment, freeze, parse, state, thaw
 from tests.kernel.processes import (
     children,
@@ -318,6 +318,27 @@ def test_module_killed_before_the_answer(lab: Lab) -> None:
             time.sleep(0.5)
             call.kill()
             call.wait()
+        wait_for(lambda: not of_lease(LEASE), 30)
+        assert state(slow) == "thawed"
+
+
+def test_nothing_is_frozen_that_cannot_be_written_down(lab: Lab) -> None:
+    """/run becomes read-only between the flush and the freeze."""
+    folder = "/run/quiesce"
+    with lab.filesystem("xfs", size=512 * MIB) as slow:
+        with throttled(slow.device, 4 * MIB):
+            (slow.mountpoint / "dirty").write_bytes(os.urandom(12 * MIB))
+            options = {"path": [slow], "state": "frozen", "lease": LEASE}
+            argv = arguments_of("fsfreeze", False, options)
+            call = subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, text=True)
+            wait_for(Path(folder, f"lease-{LEASE}", "record").exists, 20)
+            run("mount", "--bind", folder, folder)
+            run("mount", "-o", "remount,bind,ro", folder)
+            try:
+                with pytest.raises(Failed, match="full or read-only; nothing was frozen"):
+                    parse(call.communicate(timeout=30)[0])
+            finally:
+                run("umount", "--lazy", folder)
         wait_for(lambda: not of_lease(LEASE), 30)
         assert state(slow) == "thawed"
 
