@@ -125,3 +125,15 @@ def unsupported(mount: Mount, fd: int, reader: Reader | None) -> str | None:
     if not freezable:
         return "cannot be frozen: its type %s does not support it" % mount.fstype
     return None
+
+
+def difference(filesystems: Sequence[Filesystem]) -> dict[str, str]:
+    """For ``--diff``: a line per filesystem."""
+
+    def lines(states: Sequence[str]) -> str:
+        return "".join("%s: %s\n" % (each, state) for each, state in zip(filesystems, states))
+
+    return {
+        "before": lines([each.before for each in filesystems]),
+        "after": lines([each.state for each in filesystems]),
+    }

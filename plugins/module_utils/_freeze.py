@@ -152,9 +152,10 @@ class Freeze:
             return None
         names = ["%s is %s, by %s" % (each, each.before, self._holder(each)) for each in held]
         if self.wish.lease or len(held) < len(self.set):
+            waiting = ", or wait for its deadline" if all(map(self._will_end, held)) else ""
             raise QuiesceError(
-                "nothing was changed: %s. Thaw it first (state=thawed), or wait for its deadline"
-                % "; ".join(names),
+                "nothing was changed: %s. Thaw it first (state=thawed)%s"
+                % ("; ".join(names), waiting),
                 **self.result(False),
             )
         self.warnings.extend(names)
@@ -190,6 +191,10 @@ class Freeze:
                 **self.result(False, own.facts()),
             )
         return self.result(False, own.facts(), renew=own.name)
+
+    def _will_end(self, each: Filesystem) -> bool:
+        """Whether somebody is there to thaw it at a deadline."""
+        return any(lease.holds(each.device) and lease.will_end() for lease in self._leases)
 
     def _holder(self, each: Filesystem) -> str:
         for lease in self._leases:
@@ -350,7 +355,7 @@ class Freeze:
             "filesystems": [each.facts() for each in self.set],
             "left_out": self.left_out,
             "lease": lease,
-            "diff": difference(self.set),
+            "diff": _filesystems.difference(self.set),
             **more,
         }
 
@@ -375,18 +380,6 @@ _REASONS = {
     "no_room": "the guard cannot keep its record under /run/quiesce, which is full or read-only",
     "lost": "the guard was killed while it froze %(which)s",
 }
-
-
-def difference(filesystems: Sequence[Filesystem]) -> dict[str, str]:
-    """For ``--diff``: a line per filesystem."""
-
-    def lines(states: Sequence[str]) -> str:
-        return "".join("%s: %s\n" % (each, state) for each, state in zip(filesystems, states))
-
-    return {
-        "before": lines([each.before for each in filesystems]),
-        "after": lines([each.state for each in filesystems]),
-    }
 
 
 def require_privilege() -> None:

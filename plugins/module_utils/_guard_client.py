@@ -53,16 +53,24 @@ class Held(NamedTuple):
             return "dead"
         return "alive" if self.status is not None else "silent"
 
+    def will_end(self) -> bool:
+        """Whether somebody is there to thaw it at a deadline; a guard that is stopped has a second
+        process for that."""
+        return self.guarded and bool(self.facts().get("deadline"))
+
     def sentence(self) -> str:
         """Who holds it, for people."""
         facts = self.facts()
-        until = facts.get("deadline") or "it is thawed (it has no deadline)"
-        state = "guard pid %s" % facts.get("guard_pid")
         if self.guard == "dead":
-            state = "its guard is dead"
-        elif self.guard == "silent":
-            state += ", which does not answer"
-        return "lease %r (%s, until %s)" % (self.name, state, until)
+            return "lease %r (its guard is dead, so that nobody thaws it by itself)" % self.name
+        until = facts.get("deadline") or "it is thawed (it has no deadline)"
+        silent = ", which does not answer" if self.guard == "silent" else ""
+        return "lease %r (guard pid %s%s, until %s)" % (
+            self.name,
+            facts.get("guard_pid"),
+            silent,
+            until,
+        )
 
 
 class Conversation:

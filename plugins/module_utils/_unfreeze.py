@@ -13,11 +13,12 @@ from typing import Any, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _device, _ioctl, _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
-from ansible_collections.quiesce.storage.plugins.module_utils._filesystems import Filesystem, add
-from ansible_collections.quiesce.storage.plugins.module_utils._freeze import (
+from ansible_collections.quiesce.storage.plugins.module_utils._filesystems import (
+    Filesystem,
+    add,
     difference,
-    require_privilege,
 )
+from ansible_collections.quiesce.storage.plugins.module_utils._freeze import require_privilege
 from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import (
     Held,
     ask,
