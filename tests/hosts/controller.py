@@ -41,6 +41,8 @@ def install_controller(host: Host) -> list[str]:
     for shared in (base / "lib").glob(f"lib{_PYTHON}*.so*"):
         shutil.copy2(shared, target / "lib")
     packages = library / "site-packages"
+    # Where a Python that is Debian's own looks instead.
+    (library / "dist-packages").symlink_to(packages.name)
     for distribution in _needed("ansible-core", set()):
         for file in distribution.files or ():
             source = Path(str(distribution.locate_file(file)))
