@@ -51,9 +51,10 @@ def main(name: str) -> None:
 
 
 def _lives(record: dict[str, Any]) -> bool:
-    """Whether the guard of a lease is there: one that ended with this unit is not.
+    """Whether the guard of a lease is there; then it is not the one that ended with this unit.
 
-    PID 1 may start a unit long after whoever asked for it gave up, and started a guard without it.
+    Its name may have been used again at once. Or PID 1 has started this unit long after whoever
+    asked for it gave up, and started a guard without it.
     """
     try:
         with open("/proc/%s/cmdline" % record["lease"].get("guard_pid"), "rb") as stream:
