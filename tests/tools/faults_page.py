@@ -29,7 +29,7 @@ _GROUPS = {
     "hands": "Somebody does something by hand",
     "together": "Several plays on one host",
     "group": "Hosts that are frozen together",
-    "machine": "What needs a machine of its own, with systemd (Debian 11, 12 and 13, emulated)",
+    "machine": "What needs a machine of its own, with systemd (an emulated one)",
     "break glass": "Nobody is left to thaw",
 }
 _TEMPLATE = string.Template(Path(__file__).with_name("faults.template.md").read_text())
