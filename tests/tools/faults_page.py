@@ -51,9 +51,9 @@ def page(table: Iterable[Mapping[str, Any]]) -> str:
         for (fault, thawed_by, since), seconds in rows[name].items():
             middle, longest = statistics.median(seconds), max(seconds)
             text += f"| {fault} | {thawed_by} | {len(seconds)} | {middle:.3f} | {longest:.3f} "
-            text += f"| the {since.removeprefix('the ')} |\n"
+            text += f"| {since if since.startswith(('the ', 'that ')) else f'the {since}'} |\n"
         text += "\n"
-    return _TEMPLATE.substitute(groups=text)
+    return _TEMPLATE.substitute(groups=text.rstrip())
 
 
 if __name__ == "__main__":

@@ -26,6 +26,12 @@ def test_a_row_has_its_times_its_median_and_its_longest() -> None:
     )
 
 
+def test_what_seconds_count_from_has_one_article() -> None:
+    text = page([line("hangs", 1.0, since="that timeout"), line("killed", 1.0, since="the fault")])
+    assert "| that timeout |" in text
+    assert "| the fault |" in text
+
+
 def test_one_fault_on_several_machines_is_one_row() -> None:
     text = page([line("killed", 0.02, 0.01), line("killed", 0.03)])
     assert "| killed | the second process | 3 | 0.020 | 0.030 |" in text
