@@ -72,12 +72,13 @@ class Account:
             "filesystems": [{key: each[key] for key in _SHOWN} for each in self._sets],
             "ended": None,
         }
-        _lease.write(self._name, record)
+        _lease.write(self._name, record, _lease.GUARD)
 
     def held(self) -> bool:
         """Whether the whole set has been frozen without a break until now, or until our thaw."""
         by_us = self.thawed_by in (None, "request")
-        return by_us and not self.partial and self._proof.held()
+        by_second = self.thawed_by is None and self._board.header.ended
+        return by_us and not by_second and not self.partial and self._proof.held()
 
     def status(self, phase: str) -> dict[str, Any]:
         """All there is to say."""
@@ -113,8 +114,14 @@ class Account:
             self.forget()
             return
         with contextlib.suppress(OSError):
-            frozen_seconds = self._board.frozen_seconds()
-            _lease.conclude(self._name, self.held(), thawed_by, frozen_seconds, failure)
+            _lease.conclude(
+                self._name,
+                self.held(),
+                thawed_by,
+                self._board.frozen_seconds(),
+                failure,
+                _lease.GUARD,
+            )
 
     def forget(self) -> None:
         """Leave no trace of a lease, once: its name may be another's as soon as it is gone."""

@@ -82,7 +82,7 @@ class AgreedFreeze(Freeze):
         """As of a freeze; and the answer of a call that finds the lease armed."""
         own = next((lease for lease in self._leases if lease.name == self.wish.lease), None)
         phase = own.status["phase"] if own is not None and own.status else None
-        if own is not None and phase in ("flushing", "armed", "freezing"):
+        if own is not None and phase in _lease.BEFORE:
             return self._armed(own)
         if own is None and 0 < self._at <= time.time():
             ended = (_lease.read(self.wish.lease) or {}).get("ended") or {}
@@ -134,11 +134,11 @@ class AgreedFreeze(Freeze):
         said = conversation.request({"op": "listen"}) if conversation else None
         left = max(0.0, self._at - time.time())
         end = now() + left + self.wish.freeze_timeout + _PATIENCE_SECONDS
-        while said and said.get("phase") in ("flushing", "armed", "freezing"):
+        while said and said.get("phase") in _lease.BEFORE:
             said = conversation.receive(max(0.0, end - now())) if conversation else None
         if conversation:
             conversation.close()
-        if not said or said.get("phase") != "held":
+        if not said or said.get("phase") != _lease.HOLDING:
             self.look()
             failure = said if said and said.get("failure") else None
             record = (_lease.read(name) or {}).get("ended")

@@ -32,15 +32,11 @@ from ansible_collections.quiesce.storage.plugins.module_utils._children import M
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._family import Family
 from ansible_collections.quiesce.storage.plugins.module_utils._freezer import DONE, FLUSHED
-from ansible_collections.quiesce.storage.plugins.module_utils._lease import ARMED, FLUSHING
-from ansible_collections.quiesce.storage.plugins.module_utils._process import harden
+from ansible_collections.quiesce.storage.plugins.module_utils._process import harden, watch_signals
 from ansible_collections.quiesce.storage.plugins.module_utils._proof import POLL_SECONDS, Proof
 from ansible_collections.quiesce.storage.plugins.module_utils._reception import Reception
 from ansible_collections.quiesce.storage.plugins.module_utils._thaw import Thawer
 from ansible_collections.quiesce.storage.plugins.module_utils._wire import Line
-
-FREEZING, HOLDING, ENDED = "freezing", "held", "ended"
-_BEFORE = (FLUSHING, ARMED, FREEZING)
 
 # While something is held, look at clocks that may have run in suspend this often; and
 # try a thaw that the storage refused again.
@@ -55,11 +51,10 @@ class Guard:
     def __init__(self, client: Line, request: dict[str, Any], fds: list[int], lock: int) -> None:
         self._client: Line | None = client
         self._request = request
-        self._phase = FLUSHING
+        self._phase = _lease.FLUSHING
         self._since = now()
-        self._freezer_gone = False
+        self._freezer_gone = self._second_missing = False
         self._retry = self._second_retry = 0.0
-        self._second_missing = False
         self._sets: list[dict[str, Any]] = request["filesystems"]
         self._board = Board(len(fds))
         self._members = [
@@ -90,7 +85,9 @@ class Guard:
         self._reception.register(self._family.report, self._freezer_reports)
         if self._family.bell is not None:
             self._reception.register(self._family.bell, self._bell_rung)
-        self._watch_signals()
+        self._signals = watch_signals(signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._reception.register(self._signals, self._signalled)
         self._reception.listen(os.path.join(_lease.folder(request["lease"]), "socket"))
         self._reception.add(client)
         try:
@@ -100,18 +97,6 @@ class Guard:
             self._account.conclude("request")
             raise
 
-    # Starting
-
-    def _watch_signals(self) -> None:
-        self._signals, write = os.pipe()
-        for end in (self._signals, write):
-            os.set_blocking(end, False)
-        signal.set_wakeup_fd(write)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, lambda *_ignored: None)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        self._reception.register(self._signals, self._signalled)
-
     def run(self) -> None:
         """Until everything is thawed and said."""
         while not self._finished():
@@ -120,15 +105,15 @@ class Guard:
         self._account.forget()
 
     def _finished(self) -> bool:
-        return self._phase == ENDED and self._freezer_gone and not self._board.held()
+        return self._phase == _lease.ENDED and self._freezer_gone and not self._board.held()
 
     def _patience(self) -> float:
-        if self._phase == HOLDING and self._proof.polling:
+        if self._phase == _lease.HOLDING and self._proof.polling:
             return POLL_SECONDS
-        if self._phase == ARMED and self._appointment:
+        if self._phase == _lease.ARMED and self._appointment:
             return self._appointment.patience()
         deadline = self._board.header.deadline
-        if deadline and self._phase != ENDED:
+        if deadline and self._phase != _lease.ENDED:
             return min(_TICK_SECONDS, max(0.0, deadline - now()))
         return _TICK_SECONDS
 
@@ -136,26 +121,30 @@ class Guard:
         moment = now()
         deadline = self._board.header.deadline
         limit = self._request["freeze_timeout"]
-        if self._phase == HOLDING:
+        if self._phase == _lease.HOLDING:
             self._look()
-        if self._second_missing and self._phase != ENDED and moment >= self._second_retry:
+        if self._second_missing and self._phase != _lease.ENDED and moment >= self._second_retry:
             self._replace_second()
         flush_limit = self._request["flush_timeout"] + limit
-        if self._phase == ARMED:
+        if self._phase == _lease.ARMED:
             self._keep_appointment()
-        elif self._phase == FLUSHING and self._appointment and self._appointment.left() <= 0:
+        elif self._phase == _lease.FLUSHING and self._appointment and self._appointment.left() <= 0:
             self._fail({"reason": "late"})
-        elif self._phase == FLUSHING and moment > self._since + flush_limit:
+        elif self._phase == _lease.FLUSHING and moment > self._since + flush_limit:
             self._fail({"reason": "flush_timeout"})
-        elif self._phase == FREEZING and moment > self._since + limit:
+        elif self._phase == _lease.FREEZING and moment > self._since + limit:
             self._fail(self._board.refused() or {"reason": "freeze_timeout", "row": self._stuck()})
-        elif self._phase == FREEZING and deadline and moment >= deadline:
+        elif self._phase == _lease.FREEZING and deadline and moment >= deadline:
             self._fail(self._board.refused() or {"reason": "deadline", "row": self._stuck()})
-        elif self._phase == HOLDING and deadline and moment >= deadline:
-            self._end("deadline")
-        elif self._phase == ENDED and moment >= self._retry and self._board.held():
+        elif self._phase == _lease.HOLDING:
+            self._keep_deadline()
+        elif self._phase == _lease.ENDED and moment >= self._retry and self._board.held():
             self._retry = moment + _TICK_SECONDS
             self._thaw(self._thawable())
+
+    def _keep_deadline(self) -> None:
+        if self._phase == _lease.HOLDING and 0 < self._board.header.deadline <= now():
+            self._end("deadline")
 
     def _look(self) -> None:
         if self._proof.look():
@@ -166,23 +155,23 @@ class Guard:
 
     def _freezer_reports(self) -> None:
         word = os.read(self._family.report, 1)
-        if word == FLUSHED and self._phase == FLUSHING and self._appointment:
+        if word == FLUSHED and self._phase == _lease.FLUSHING and self._appointment:
             self._appointment.flushed(max(row.flush_seconds for row in self._board.rows))
             if self._appointment.at:
                 self._account.agree(self._appointment.at)
-            self._phase = ARMED
+            self._phase = _lease.ARMED
             self._note()
             self._tell({"event": "armed", **self._status()})
-        elif word == FLUSHED and self._phase == FLUSHING:
+        elif word == FLUSHED and self._phase == _lease.FLUSHING:
             self._freeze(now())
         elif word == FLUSHED and self._appointment:
             self._appointment.flushed()
-        elif word == DONE and self._phase == FREEZING:
+        elif word == DONE and self._phase == _lease.FREEZING:
             self._freezing_done()
         elif not word:
             self._reception.unregister(self._family.report)
             self._freezer_gone = True
-            if self._phase in _BEFORE:
+            if self._phase in _lease.BEFORE:
                 self._fail({"reason": "freezer_lost", "row": self._stuck()})
 
     def _keep_appointment(self) -> None:
@@ -199,7 +188,7 @@ class Guard:
         """Have the freezer begin, at ``start`` if that is to come."""
         self._since = self._board.header.start = start
         self._account.arm(self._request["timeout"], start)
-        self._phase = FREEZING
+        self._phase = _lease.FREEZING
         try:
             self._account.note(self._phase)
         except OSError:
@@ -213,7 +202,7 @@ class Guard:
         if failure:
             self._fail(failure)
         else:
-            self._phase = HOLDING
+            self._phase = _lease.HOLDING
             self._account.complete()
             self._note()
             self._tell({"event": "frozen", **self._status()})
@@ -237,9 +226,9 @@ class Guard:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
         if {signal.SIGTERM, signal.SIGINT} & set(numbers):
-            if self._phase in _BEFORE:
+            if self._phase in _lease.BEFORE:
                 self._fail({"reason": "terminated"})
-            elif self._phase == HOLDING:
+            elif self._phase == _lease.HOLDING:
                 self._end("guard_lost")
 
     def _second_lost(self) -> None:
@@ -268,12 +257,14 @@ class Guard:
 
     def _client_gone(self) -> None:
         """Who asked for the freeze is no more: nobody would know of it."""
-        if self._phase in (FLUSHING, FREEZING):
+        if self._phase in (_lease.FLUSHING, _lease.FREEZING):
             self._fail({"reason": "client_lost"})
-        elif self._request["tied"] and self._phase == HOLDING:
+        elif self._request["tied"] and self._phase == _lease.HOLDING:
             self._end("other")
 
     def _hear(self, request: Any, line: Line) -> dict[str, Any]:
+        # We may have been stopped past it, and the second process has thawed.
+        self._keep_deadline()
         if isinstance(request, dict) and request.get("op") == "listen":
             self._listeners.add(line)
             return {"ok": True, **self._status()}
@@ -297,7 +288,7 @@ class Guard:
 
     def _renew(self, timeout: int) -> dict[str, Any]:
         self._look()
-        possible = self._phase == HOLDING and self._account.held()
+        possible = self._phase == _lease.HOLDING and self._account.held()
         if not possible or not 0 <= timeout <= _MAX_TIMEOUT:
             return {"ok": False, **self._status()}
         self._account.arm(timeout)
@@ -307,11 +298,15 @@ class Guard:
     def _agree(self, at: float) -> dict[str, Any]:
         """Freeze at another time than was agreed; or say that all has been frozen at this one."""
         appointment = self._appointment
-        if self._phase == HOLDING and appointment and same(at, appointment.at):
+        if self._phase == _lease.HOLDING and appointment and same(at, appointment.at):
             self._look()
             proven = self._account.held() and self._proof.possible
             return {"ok": proven, "changed": True, **self._status()}
-        if self._phase != ARMED or not appointment or not appointment.movable(at, _MAX_TIMEOUT):
+        if (
+            self._phase != _lease.ARMED
+            or not appointment
+            or not appointment.movable(at, _MAX_TIMEOUT)
+        ):
             return {"ok": False, **self._status()}
         changed = appointment.move(at)
         self._account.agree(at)
@@ -323,7 +318,7 @@ class Guard:
         self._look()
         named = {posixpath.normpath(path) for path in paths if isinstance(path, str)}
         whole = {posixpath.normpath(each["path"]) for each in self._sets}
-        if self._phase != HOLDING or named != whole or not self._account.held():
+        if self._phase != _lease.HOLDING or named != whole or not self._account.held():
             return {"ok": False, **self._status()}
         return self._thaw_for(None)
 
@@ -335,16 +330,16 @@ class Guard:
             for number in self._board.held()
             if devices is None or self._sets[number]["device"] in devices
         ]
-        if self._phase in _BEFORE:
+        if self._phase in _lease.BEFORE:
             self._fail({"reason": "thawed"})
-        elif self._phase == ENDED:
+        elif self._phase == _lease.ENDED:
             self._thaw(self._thawable())
         elif len(wanted) == len(self._board.held()):
             self._end("request")
         else:
             self._thaw(wanted)
         status = self._status()
-        if self._phase == HOLDING and wanted:
+        if self._phase == _lease.HOLDING and wanted:
             # What is thawed later was not frozen together with this any more.
             self._account.partial = True
         return {"ok": True, "changed": bool(wanted), **status}
@@ -364,16 +359,20 @@ class Guard:
         """Thaw what is held and say in the record how it ended."""
         self._family.stop_freezing()
         self._look()
-        self._phase = ENDED
+        self._phase = _lease.ENDED
         self._thaw(self._thawable())
-        broken = any(row.broken for row in self._board.rows)
-        self._account.conclude("other" if broken and why == "request" else why)
+        if why == "request" and self._board.header.ended:
+            # The second process was there before us.
+            why = "deadline"
+        elif why == "request" and any(row.broken for row in self._board.rows):
+            why = "other"
+        self._account.conclude(why)
         self._tell({"event": "ended", **self._status()})
 
     def _fail(self, failure: dict[str, Any]) -> None:
         """The set could not be frozen: thaw what is, and leave no lease behind."""
         self._family.stop_freezing()
-        self._phase = ENDED
+        self._phase = _lease.ENDED
         self._thaw(self._thawable())
         # Of a freeze that was agreed, who asked for it learns later.
         later = self._appointment and not self._client and failure["reason"] != "thawed"

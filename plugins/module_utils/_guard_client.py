@@ -155,9 +155,9 @@ def held_leases() -> list[Held]:
     leases = []
     for name in _lease.names():
         record = _lease.read(name)
-        guarded = _lease.guarded(name)
-        if record is None or _lease.is_over(record, guarded):
+        if record is None or _lease.is_over(record, True):
             continue
+        guarded = _lease.guarded(name)
         status = ask(name, {"op": "status"}) if guarded else None
         record = _lease.read(name)
         if record is not None and not _lease.is_over(record, guarded):

@@ -93,16 +93,20 @@ def _transient_unit(name: str, command: list[str], rendezvous: str) -> bool:
         "ExecStopPost=" + " ".join(_quoted(word) for word in [*command, "after", name]),
     ]
     options = [word for each in properties for word in ("--property", each)]
-    done = subprocess.run(
-        [program, "--quiet", "--collect", "--unit", unit, *options, "--"]
-        + [*command, "guard", rendezvous, name],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
-    # Where systemd cannot be reached, in some containers, the second process must do.
-    return done.returncode == 0
+    # Where systemd cannot be reached, in some containers, or does not answer, the second process
+    # must do.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(
+            [program, "--quiet", "--collect", "--unit", unit, *options, "--"]
+            + [*command, "guard", rendezvous, name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            timeout=_ARRIVAL_SECONDS,
+        )
+        return done.returncode == 0
+    return False
 
 
 def _quoted(word: str) -> str:

@@ -27,6 +27,16 @@ from ansible_collections.quiesce.storage.plugins.module_utils._mounts import loc
 RUN = "/run/quiesce"
 FLUSHING, ARMED = "flushing", "armed"
 """Phases of a guard in which it has frozen nothing yet. It writes the next one before it does."""
+FREEZING, HOLDING, ENDED = "freezing", "held", "ended"
+"""Phases of a guard in which it may have."""
+BEFORE = (FLUSHING, ARMED, FREEZING)
+"""Phases in which the set is not frozen yet, or not all of it."""
+
+GUARD, SECOND, OTHER = "record.guard", "record.second", "record.other"
+"""Who writes records: a guard, its second process, whoever else. Each has a file for the next one.
+
+Of two that shared one, the later would put back the record that the earlier had just replaced.
+"""
 
 _IN_MEMORY = ("tmpfs", "ramfs")
 _TMPFS = "mode=0700,size=64m"
@@ -41,6 +51,8 @@ _MEMBER = ("path", "mountpoint", "source", "fstype", "device", "method")
 _ENDED = ("held", "thawed_by", "frozen_seconds", "reported")
 # Whoever asks whether a guard lives holds the lock for a moment.
 _CLAIMS = 5
+# What was opened as the record is written to again when it has been replaced twice since.
+_READS = 3
 
 
 def is_name(name: str) -> bool:
@@ -134,28 +146,35 @@ def guarded(name: str) -> bool:
     return False
 
 
-def write(name: str, record: dict[str, Any]) -> None:
+def write(name: str, record: dict[str, Any], writer: str = OTHER) -> None:
     """Replace the record of a lease, whole or not at all.
 
     The first time, room is taken for all later ones as well: how a lease ended has to be said
     even when /run has filled up meanwhile.
     """
     path = os.path.join(folder(name), "record")
-    spare = path + ".new"
+    spare = os.path.join(folder(name), writer)
     content = json.dumps(record).encode("ascii")
-    fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        size = max(os.fstat(fd).st_size, len(content) + _ROOM_BYTES)
-        os.posix_fallocate(fd, 0, size)
-        os.pwrite(fd, content.ljust(size), 0)
-    finally:
-        os.close(fd)
+    size = _take_room(spare, len(content) + _ROOM_BYTES)
+    with open(spare, "r+b", buffering=0) as stream:
+        os.pwrite(stream.fileno(), content.ljust(size), 0)
     if os.path.exists(path):
         exchange(spare, path)
         return
     os.rename(spare, path)
-    with open(spare, "wb") as stream:
-        os.posix_fallocate(stream.fileno(), 0, size)
+    for each in (GUARD, SECOND, OTHER):
+        _take_room(os.path.join(folder(name), each), size)
+
+
+def _take_room(path: str, size: int) -> int:
+    """Have a file that has that many bytes at least; how many it has."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        size = max(os.fstat(fd).st_size, size)
+        os.posix_fallocate(fd, 0, size)
+    finally:
+        os.close(fd)
+    return size
 
 
 def conclude(
@@ -164,9 +183,12 @@ def conclude(
     thawed_by: str,
     frozen_seconds: float | None,
     failure: dict[str, Any] | None = None,
+    writer: str = OTHER,
 ) -> None:
-    """Say in the record how the lease ended, for whoever asks later."""
+    """Say in the record how the lease ended, for whoever asks later; what was said first stands."""
     record = read(name) or {"lease": {"name": name}, "filesystems": []}
+    if record.get("ended"):
+        return
     record["ended"] = {
         "held": held,
         "thawed_by": thawed_by,
@@ -174,7 +196,7 @@ def conclude(
         "failure": failure,
         "reported": False,
     }
-    write(name, record)
+    write(name, record, writer)
 
 
 def mark_reported(name: str) -> None:
@@ -187,12 +209,16 @@ def mark_reported(name: str) -> None:
 
 def read(name: str) -> dict[str, Any] | None:
     """The record of a lease; None where there is none, or none that can be understood."""
-    try:
-        with open(os.path.join(folder(name), "record"), "rb") as stream:
-            record = json.loads(stream.read(_RECORD_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return record if _understood(record, name) else None
+    for _attempt in range(_READS):
+        try:
+            with open(os.path.join(folder(name), "record"), "rb") as stream:
+                record = json.loads(stream.read(_RECORD_BYTES))
+        except OSError:
+            return None
+        except (ValueError, RecursionError):
+            continue
+        return record if _understood(record, name) else None
+    return None
 
 
 def _understood(record: Any, name: str) -> bool:
@@ -263,7 +289,7 @@ def forget(name: str, lock: int | None = None) -> None:
     if lock is not None and not os.fstat(lock).st_nlink:
         return
     path = folder(name)
-    for entry in ("record", "record.new", "socket", "lock"):
+    for entry in ("record", GUARD, SECOND, OTHER, "socket", "lock"):
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(path, entry))
     with contextlib.suppress(OSError):

@@ -54,3 +54,14 @@ def allow_many_descriptors() -> None:
     with contextlib.suppress(OSError, ValueError):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def watch_signals(*numbers: int) -> int:
+    """Have these signals do nothing; the descriptor from which their numbers can be read."""
+    read, write = os.pipe()
+    for end in (read, write):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(write)
+    for number in numbers:
+        signal.signal(number, lambda *_ignored: None)
+    return read

@@ -73,7 +73,8 @@ def _conclude(board: Board, lease: str, thawed_by: str) -> None:
     if not board.header.ended:
         board.header.ended = 1
         with contextlib.suppress(OSError):
-            _lease.conclude(lease, False, thawed_by, board.frozen_seconds())
+            frozen_seconds = board.frozen_seconds()
+            _lease.conclude(lease, False, thawed_by, frozen_seconds, writer=_lease.SECOND)
 
 
 def _closed(pipe: int, seconds: float) -> bool:

@@ -53,6 +53,11 @@ class Thawer:
 
     def _thaw(self, number: int) -> None:
         row, member = self._board.rows[number], self._members[number]
+        if row.armed and row.woke:
+            # Somebody else has thawed it. If it is frozen now, that is not our freeze.
+            row.broken = row.broken or row.woke
+            row.released = 1
+            return
         try:
             if member.remount:
                 _ioctl.set_read_only(member.fd, False)

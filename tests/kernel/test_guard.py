@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import converse
 from ansible_collections.quiesce.storage.plugins.module_utils._superblock import Reader
 
 from tests.kernel.lab import MIB, Filesystem, Lab, run, throttled
@@ -166,6 +168,56 @@ def test_guard_stopped_past_its_deadline(filesystem: Filesystem) -> None:
     answer = thaw(filesystem, lease=LEASE)
     assert answer["held"] is False
     assert answer["thawed_by"] in ("deadline", "guard_lost")
+
+
+def test_a_request_that_waited_for_a_stopped_guard(filesystem: Filesystem) -> None:
+    """It is answered after the deadline, at which the second process has thawed."""
+    held = Frozen(filesystem, timeout=1)
+    conversation = converse(LEASE)
+    assert conversation is not None
+    try:
+        assert conversation.request({"op": "status"})
+        os.kill(held.guard, signal.SIGSTOP)
+        held.thaws_within(2)
+        with socket.socket(fileno=os.dup(conversation.fileno())) as connection:
+            connection.sendall(b'{"op": "thaw", "devices": null}\n')
+        os.kill(held.guard, signal.SIGCONT)
+        answer = conversation.receive(5)
+        while answer and "event" in answer:
+            answer = conversation.receive(5)
+        # It may have ended before it heard the request; the record says how, then.
+        if answer is not None:
+            assert (answer["held"], answer["thawed_by"]) == (False, "deadline")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(held.guard, signal.SIGCONT)
+        conversation.close()
+        held.close()
+        wait_for(lambda: not of_lease(LEASE), 5)
+    answer = thaw(filesystem, lease=LEASE)
+    assert (answer["held"], answer["thawed_by"]) == (False, "deadline")
+
+
+def test_a_strangers_freeze_outlasts_the_deadline_of_a_stopped_guard(
+    filesystem: Filesystem,
+) -> None:
+    """It was thawed and frozen by hand; the second process has nothing to thaw any more."""
+    held = Frozen(filesystem, timeout=2)
+    try:
+        os.kill(held.guard, signal.SIGSTOP)
+        assert filesystem.thaw()
+        with filesystem.frozen(at_most=20):
+            time.sleep(3)
+            assert held.state() == "frozen"
+            os.kill(held.guard, signal.SIGCONT)
+            wait_for(lambda: not of_lease(LEASE), 5)
+            assert held.state() == "frozen"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(held.guard, signal.SIGCONT)
+        held.close()
+    answer = thaw(filesystem, lease=LEASE)
+    assert (answer["held"], answer["thawed_by"]) == (False, "deadline")
 
 
 def test_guard_stopped_is_thawed_on_request(frozen: Frozen) -> None:

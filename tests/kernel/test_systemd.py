@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import tarfile
 import time
@@ -153,6 +154,21 @@ def test_a_unit_that_pid_1_starts_late(host: Host) -> None:
     options = ["--wait", "--collect", f"--property=ExecStopPost={after}"]
     # Nobody listens any more where the guard was to be given its set.
     assert host.host.run(["systemd-run", *options, "--", *argv], timeout=60).returncode != 0
+    assert host.states("/data") == ["frozen"]
+    answer = host.thaw("/data")
+    assert (answer["held"], answer["thawed_by"]) == (True, "request")
+
+
+def test_pid_1_does_not_answer(host: Host) -> None:
+    """The guard is started without it; the unit that comes late leaves the lease alone."""
+    os.kill(host.host.init, signal.SIGSTOP)
+    try:
+        answer = host.freeze("/data")
+        guard = host.host.pid(answer["lease"]["guard_pid"])
+        assert "quiesce-unit-" not in Path(f"/proc/{guard}/cgroup").read_text()
+    finally:
+        os.kill(host.host.init, signal.SIGCONT)
+    time.sleep(2)
     assert host.states("/data") == ["frozen"]
     answer = host.thaw("/data")
     assert (answer["held"], answer["thawed_by"]) == (True, "request")

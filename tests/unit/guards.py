@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.quiesce.storage.plugins.module_utils import _guard, _ioctl, _lease
+from ansible_collections.quiesce.storage.plugins.module_utils import _ioctl, _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._account import Account
 from ansible_collections.quiesce.storage.plugins.module_utils._board import FROZEN, Board
 from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
@@ -87,7 +87,7 @@ class Holding:
         own = {
             "_client": self._line,
             "_request": {"lease": LEASE, "tied": tied, "freeze_timeout": 30, "flush_timeout": 30},
-            "_phase": _guard.HOLDING,
+            "_phase": _lease.HOLDING,
             "_since": now(),
             "_freezer_gone": True,
             "_retry": 0.0,
@@ -106,7 +106,7 @@ class Holding:
         }
         vars(guard).update(own)
         self.account.arm(timeout)
-        self.account.note(_guard.HOLDING)
+        self.account.note(_lease.HOLDING)
 
     @property
     def phase(self) -> str:

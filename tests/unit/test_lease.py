@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.quiesce.storage.plugins.module_utils import _lease
+from ansible_collections.quiesce.storage.plugins.module_utils import _ioctl, _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
 from ansible_collections.quiesce.storage.plugins.module_utils._mounts import Mount, Place
 
@@ -74,8 +74,9 @@ def test_what_is_written_is_read(run_folder: Path, good: dict[str, Any]) -> None
     put(run_folder, "x", None)
     _lease.write("x", good)
     assert _lease.read("x") == good
-    # The other keeps the room that the next record takes.
-    assert sorted(os.listdir(run_folder / "lease-x")) == ["record", "record.new"]
+    # The others keep the room that the next records take.
+    kept = sorted(["record", _lease.GUARD, _lease.SECOND, _lease.OTHER])
+    assert sorted(os.listdir(run_folder / "lease-x")) == kept
     assert (run_folder / "lease-x" / "record").stat().st_mode & 0o777 == 0o600
 
 
@@ -160,8 +161,8 @@ def test_later_records_take_no_more_room(run_folder: Path) -> None:
     before = {path.stat().st_ino for path in (run_folder / "lease-x").glob("record*")}
     sizes = {path.stat().st_blocks for path in (run_folder / "lease-x").glob("record*")}
     assert len(sizes) == 1
-    for _time in range(3):
-        _lease.conclude("x", True, "deadline", 1.5)
+    for writer in (_lease.GUARD, _lease.SECOND, _lease.OTHER, _lease.GUARD):
+        _lease.write("x", record(ended=dict(ENDED)), writer)
         assert {path.stat().st_ino for path in (run_folder / "lease-x").glob("record*")} == before
         assert {path.stat().st_blocks for path in (run_folder / "lease-x").glob("record*")} == sizes
     assert _lease.read("x") == record(ended=ENDED)
@@ -175,6 +176,48 @@ def test_conclude_and_mark_reported(run_folder: Path) -> None:
     assert _lease.read("x") == record(ended=ENDED)
     _lease.mark_reported("x")
     assert _lease.read("x") == record(ended={**ENDED, "reported": True})
+
+
+def test_how_it_ended_is_said_once(run_folder: Path) -> None:
+    """A guard that was stopped past its deadline comes after its second process."""
+    put(run_folder, "x", record())
+    _lease.conclude("x", False, "deadline", 1.5, writer=_lease.SECOND)
+    _lease.mark_reported("x")
+    _lease.conclude("x", True, "other", 7.0, writer=_lease.GUARD)
+    said = {**ENDED, "held": False, "reported": True}
+    assert _lease.read("x") == record(ended=said)
+
+
+def test_two_that_say_how_it_ended_at_once(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(run_folder, "x", None)
+    _lease.write("x", record(), _lease.GUARD)
+    exchange = _ioctl.exchange
+
+    def overtaken(path: str, other: str) -> None:
+        """Before the one replaces the record, the other does all of it."""
+        monkeypatch.setattr(_lease, "exchange", exchange)
+        _lease.conclude("x", True, "deadline", 1.5, writer=_lease.GUARD)
+        exchange(path, other)
+
+    monkeypatch.setattr(_lease, "exchange", overtaken)
+    _lease.conclude("x", True, "deadline", 1.5, writer=_lease.SECOND)
+    assert _lease.read("x") == record(ended=ENDED)
+
+
+def test_a_record_that_was_replaced_while_it_was_read(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(run_folder, "x", b"half of th")
+    loads = json.loads
+
+    def late(content: bytes) -> Any:
+        (run_folder / "lease-x" / "record").write_text(json.dumps(record()))
+        return loads(content)
+
+    monkeypatch.setattr(json, "loads", late)
+    assert _lease.read("x") == record()
 
 
 def test_conclude_without_a_record_still_says_how_it_ended(run_folder: Path) -> None:
@@ -324,7 +367,7 @@ def test_names_where_nothing_was_ever_frozen(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_forget(run_folder: Path) -> None:
     left = put(run_folder, "x", record())
-    for entry in ("record.new", "socket", "lock"):
+    for entry in (_lease.GUARD, _lease.SECOND, _lease.OTHER, "socket", "lock"):
         (left / entry).touch()
     _lease.forget("x")
     assert os.listdir(run_folder) == []
