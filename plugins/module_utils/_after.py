@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _device, _ioctl, _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
@@ -37,7 +36,9 @@ def main(name: str) -> None:
     while _lease.guarded(name) and now() < end:
         time.sleep(_TICK_SECONDS / 5)
     record = _lease.read(name)
-    if record is None or _lease.is_over(record, False) or _lives(record):
+    # Where it lives, it is not the one that ended with this unit: its name may have been used again
+    # at once, or PID 1 has started this unit long after whoever asked for it gave up.
+    if record is None or _lease.is_over(record, False) or _lease.has_guard(record):
         return
     left = {each["device"]: each for each in record["filesystems"]}
     end = now() + _STRAGGLER_SECONDS
@@ -48,19 +49,6 @@ def main(name: str) -> None:
         if left:
             time.sleep(_TICK_SECONDS)
     _lease.conclude(name, False, "guard_lost", None)
-
-
-def _lives(record: dict[str, Any]) -> bool:
-    """Whether the guard of a lease is there; then it is not the one that ended with this unit.
-
-    Its name may have been used again at once. Or PID 1 has started this unit long after whoever
-    asked for it gave up, and started a guard without it.
-    """
-    try:
-        with open("/proc/%s/cmdline" % record["lease"].get("guard_pid"), "rb") as stream:
-            return b"guard" in stream.read().split(b"\0")
-    except OSError:
-        return False
 
 
 def _thaw(each: dict[str, str]) -> bool:

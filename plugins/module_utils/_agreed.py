@@ -154,7 +154,7 @@ class AgreedFreeze(Freeze):
         self.refuse_own_files()
         name = self.wish.lease
         conversation = self.start(name)
-        event = conversation.receive(None)
+        event = self.hear(name, conversation, 0)
         conversation.close()
         if event is None or event.get("event") != "armed":
             self.look()

@@ -26,14 +26,19 @@ from ansible_collections.quiesce.storage.plugins.module_utils._mounts import (
     read_only,
 )
 from ansible_collections.quiesce.storage.plugins.module_utils._order import levels
+from ansible_collections.quiesce.storage.plugins.module_utils._process import require_privilege
+from ansible_collections.quiesce.storage.plugins.module_utils._refusals import REASONS
 from ansible_collections.quiesce.storage.plugins.module_utils._stack import Stack
 from ansible_collections.quiesce.storage.plugins.module_utils._states import (
     States,
     sleeping_may_panic,
 )
 from ansible_collections.quiesce.storage.plugins.module_utils._superblock import FROZEN, UNKNOWN
+from ansible_collections.quiesce.storage.plugins.module_utils._unfreeze import without_guard
 
 _MAX_TIMEOUT = 86400
+# A guard keeps its own limits. One that says nothing for so long after them is stopped, or worse.
+_SILENT_SECONDS = 20.0
 _OUTSIDE = (
     "somebody outside of this collection (fsfreeze -f, a guest agent, a storage tool: no lease "
     "of this host has it)"
@@ -239,7 +244,7 @@ class Freeze:
             self.refuse_own_files()
         name = self.wish.lease or "auto-" + os.urandom(6).hex()
         conversation = self.start(name)
-        event = conversation.receive(None)
+        event = self.hear(name, conversation, self.wish.freeze_timeout)
         if event is None or event.get("event") != "frozen":
             conversation.close()
             self.look()
@@ -248,6 +253,20 @@ class Freeze:
             raise QuiesceError(self.why(name, event), **self.result(False))
         use(conversation)
         return self.frozen(event), conversation
+
+    def hear(self, name: str, conversation: Conversation, more: float) -> dict[str, Any] | None:
+        """What the guard says when it has flushed, which may take ``more`` seconds, and None where
+        it was lost. ``QuiesceError``: it is silent, and whatever it had frozen is thawed."""
+        flush = self.wish.flush_timeout if self.wish.flush else 0
+        patience = flush + self.wish.freeze_timeout + more + _SILENT_SECONDS
+        event = conversation.receive(patience)
+        if conversation.silent:
+            conversation.close()
+            self.warnings.extend(without_guard(self.wish.paths, name))
+            self.look()
+            silent = {"failure": {"reason": "silent"}}
+            raise QuiesceError(self.why(name, silent), **self.result(False))
+        return event
 
     def start(self, name: str) -> Conversation:
         """Start a guard for the set."""
@@ -335,7 +354,7 @@ class Freeze:
                     cause = "it cannot be made read-only while a file on it is open for writing"
             why = "%s could not be frozen: %s" % (which, cause)
         else:
-            why = _REASONS.get(reason, "the guard failed: %s" % failure.get("error", reason)) % {
+            why = REASONS.get(reason, "the guard failed: %s" % failure.get("error", reason)) % {
                 "which": which,
                 "lease": name,
                 "freeze_timeout": self.wish.freeze_timeout,
@@ -358,35 +377,3 @@ class Freeze:
             "diff": _filesystems.difference(self.set),
             **more,
         }
-
-
-_REASONS = {
-    "late": "the time agreed (at) came before %(which)s was ready to be frozen: it was too near, "
-    "or the flush took too long",
-    "forgotten": "no time to freeze %(which)s was agreed on within %(timeout)d s (timeout)",
-    "lease_taken": "lease %(lease)r is held by another guard",
-    "witness": "%(which)s was frozen, but nothing could be set to watch over it",
-    "flush_timeout": "the flush before the freeze did not end within %(flush)d s (flush_timeout) "
-    "and %(freeze_timeout)d s more: the storage is too slow",
-    "freeze_timeout": "%(which)s was not frozen within %(freeze_timeout)d s (freeze_timeout): its "
-    "storage is too slow. The kernel cannot be stopped in that, and the guard thaws it the "
-    "moment that it is done",
-    "deadline": "%(which)s was not frozen when the deadline (timeout: %(timeout)d s) came; the "
-    "guard thaws it the moment that the kernel is done",
-    "freezer_lost": "the process that froze %(which)s was killed",
-    "terminated": "the guard was told to end (SIGTERM) while it froze %(which)s",
-    "broken": "%(which)s was thawed by somebody else while the rest of the set was being frozen",
-    "thawed": "a thaw was asked for while %(which)s was being frozen",
-    "no_room": "the guard cannot keep its record under /run/quiesce, which is full or read-only",
-    "lost": "the guard was killed while it froze %(which)s",
-}
-
-
-def require_privilege() -> None:
-    """``QuiesceError`` without CAP_SYS_ADMIN, which FIFREEZE and FITHAW ask for."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as stream:
-        effective = next(int(line.split()[1], 16) for line in stream if line.startswith("CapEff:"))
-    if not effective >> 21 & 1 or os.geteuid() != 0:
-        raise QuiesceError(
-            "freezing and thawing need root with CAP_SYS_ADMIN; set become: true for this task"
-        )

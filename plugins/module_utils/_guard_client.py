@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ class Held(NamedTuple):
     def holds(self, device: str) -> bool:
         """Whether the superblock ``MAJ:MIN`` is frozen under this lease, as far as it is known."""
         if self.status is None:
-            return any(each["device"] == device for each in self.record["filesystems"])
+            return not _lease.is_over(self.record, False) and self.covers(device)
         return any(each["device"] == device and each["ours"] for each in self.status["filesystems"])
 
     def covers(self, device: str) -> bool:
@@ -80,6 +81,8 @@ class Conversation:
         self._socket = connection
         self._stream = connection.makefile("rb")
         self._last_word: dict[str, Any] | None = None
+        # Whether the guard has let somebody wait in vain, and may live.
+        self.silent = False
 
     def receive(self, seconds: float | None) -> dict[str, Any] | None:
         """The next message; None when the guard is gone, or silent for that long."""
@@ -87,6 +90,9 @@ class Conversation:
         try:
             line = self._stream.readline()
             message = json.loads(line) if line.endswith(b"\n") else None
+        except socket.timeout:
+            self.silent = True
+            return None
         except (OSError, ValueError):
             return None
         if not isinstance(message, dict):
@@ -148,6 +154,14 @@ def ask(name: str, message: dict[str, Any]) -> dict[str, Any] | None:
         return conversation.request(message)
     finally:
         conversation.close()
+
+
+def kill(name: str) -> None:
+    """Kill the guard of a lease, if it lives; its second process thaws then."""
+    record = _lease.read(name)
+    if record is not None and _lease.has_guard(record):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(record["lease"]["guard_pid"], signal.SIGKILL)
 
 
 def held_leases() -> list[Held]:

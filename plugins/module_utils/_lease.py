@@ -246,6 +246,15 @@ def is_over(record: dict[str, Any], alive: bool) -> bool:
     return bool(record.get("ended")) or (not alive and record.get("phase") in (FLUSHING, ARMED))
 
 
+def has_guard(record: dict[str, Any]) -> bool:
+    """Whether the process that a record names as its guard is there."""
+    try:
+        with open("/proc/%d/cmdline" % record["lease"]["guard_pid"], "rb") as stream:
+            return b"guard" in stream.read().split(b"\0")
+    except (OSError, KeyError, TypeError):
+        return False
+
+
 def names() -> list[str]:
     """The leases that there is a folder of, live and ended."""
     try:

@@ -11,6 +11,8 @@ import os
 import resource
 import signal
 
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
+
 _PR_SET_PDEATHSIG = 1
 _M_ARENA_MAX = -8
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
@@ -65,3 +67,13 @@ def watch_signals(*numbers: int) -> int:
     for number in numbers:
         signal.signal(number, lambda *_ignored: None)
     return read
+
+
+def require_privilege() -> None:
+    """``QuiesceError`` without CAP_SYS_ADMIN, which FIFREEZE and FITHAW ask for."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as stream:
+        effective = next(int(line.split()[1], 16) for line in stream if line.startswith("CapEff:"))
+    if not effective >> 21 & 1 or os.geteuid() != 0:
+        raise QuiesceError(
+            "freezing and thawing need root with CAP_SYS_ADMIN; set become: true for this task"
+        )

@@ -18,6 +18,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._errors import Qui
 from ansible_collections.quiesce.storage.plugins.module_utils._freeze import Freeze, Wish
 from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import Conversation
 from ansible_collections.quiesce.storage.plugins.module_utils._process import hurry
+from ansible_collections.quiesce.storage.plugins.module_utils._unfreeze import without_guard
 
 # Where system commands live, as AnsibleModule.get_bin_path adds them.
 _SYSTEM_PATH = ("/sbin", "/usr/sbin", "/usr/local/sbin")
@@ -138,6 +139,9 @@ class Run:
         if conversation is None:
             raise QuiesceError(self._not_run(), **answer)
         conversation.close()
+        if self._proof is None and conversation.silent:
+            name = answer["lease"]["name"]
+            self.freeze.warnings.extend(without_guard(self.freeze.wish.paths, name))
         self.freeze.look()
         proof = self._proof or _LOST
         answer.update({key: proof[key] for key in ("held", "thawed_by", "frozen_seconds")})

@@ -9,20 +9,22 @@ import contextlib
 import errno
 import os
 import posixpath
+import time
 from typing import Any, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _device, _ioctl, _lease
+from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
 from ansible_collections.quiesce.storage.plugins.module_utils._filesystems import (
     Filesystem,
     add,
     difference,
 )
-from ansible_collections.quiesce.storage.plugins.module_utils._freeze import require_privilege
 from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import (
     Held,
     ask,
     held_leases,
+    kill,
 )
 from ansible_collections.quiesce.storage.plugins.module_utils._mounts import (
     Mount,
@@ -30,6 +32,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._mounts import (
     check_absolute,
     locate,
 )
+from ansible_collections.quiesce.storage.plugins.module_utils._process import require_privilege
 from ansible_collections.quiesce.storage.plugins.module_utils._states import States
 from ansible_collections.quiesce.storage.plugins.module_utils._superblock import (
     FROZEN,
@@ -37,6 +40,9 @@ from ansible_collections.quiesce.storage.plugins.module_utils._superblock import
     UNKNOWN,
 )
 
+# The second process thaws within milliseconds, if it lives, and ends when the kernel has let go.
+_SECOND_SECONDS = 2.0
+_TICK_SECONDS = 0.01
 _SHOWN = ("mountpoint", "source", "fstype", "device")
 _NO_PROOF: dict[str, Any] = {
     "held": None,
@@ -176,17 +182,24 @@ class Thaw:
             if by == "other":
                 _reported(held.name)
             return answer["changed"], {**answer, "thawed_by": by}
-        now = _lease.read(held.name)
-        if not now and not _lease.guarded(held.name):
+        record = _lease.read(held.name)
+        if not record and not _lease.guarded(held.name):
             # Another call has thawed it since this one began, and was told how it ended.
             return False, None
-        if now and not held.is_of(now):
+        if record and not held.is_of(record):
             # Frozen once more by another call: that is what there is to thaw.
             return self._ask_again(held.name, devices)
-        if now and now.get("ended"):
+        if record and record.get("ended"):
             # It has ended by itself since this call began, or another one gave up to wait for it.
             _reported(held.name)
-            return False, {**now["ended"], "lease": now["lease"]}
+            return False, {**record["ended"], "lease": record["lease"]}
+        if _lease.is_over(record or held.record, False):
+            self.warnings.append(
+                "the guard of lease %r (pid %s) does not answer. It has frozen nothing yet: "
+                "kill -CONT lets it go on if it was stopped, kill -KILL ends it"
+                % (held.name, held.facts().get("guard_pid"))
+            )
+            return False, None
         changed = False
         methods = {each["device"]: each["method"] for each in held.record["filesystems"]}
         for each in self.set:
@@ -270,6 +283,23 @@ class Thaw:
         """State of a filesystem that only its guard can still reach."""
         held = [lease for lease in held_leases() if lease.holds(device)]
         return FROZEN if held else THAWED
+
+
+def without_guard(paths: Sequence[str], lease: str) -> list[str]:
+    """Thaw what a guard has frozen that does not answer any more; warnings.
+
+    It is killed, so that its second process thaws, also what is being frozen just now.
+    """
+    kill(lease)
+    end = now() + _SECOND_SECONDS
+    while _lease.guarded(lease) and now() < end:
+        time.sleep(_TICK_SECONDS)
+    try:
+        thaw = Thaw(paths, lease)
+        thaw.thaw()
+    except QuiesceError as error:
+        return [str(error)]
+    return thaw.warnings
 
 
 def _reported(lease: str) -> None:

@@ -51,7 +51,7 @@ def use() -> dict[str, Any] | None:
         for each in found["filesystems"]:
             assert isinstance("".join(each[key] for key in MEMBER), str)
         held = Held("x", found, False, None)
-        assert held.holds("8:1") is held.covers("8:1")
+        assert held.holds("8:1") is (held.covers("8:1") and not _lease.is_over(found, False))
         assert "'x'" in held.sentence()
         if found.get("ended"):
             assert {"held", "thawed_by", "frozen_seconds", "reported"} <= set(found["ended"])

@@ -14,8 +14,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import converse
 from ansible_collections.quiesce.storage.plugins.module_utils._superblock import Reader
 
@@ -373,6 +375,49 @@ def test_module_killed_before_the_answer(lab: Lab) -> None:
             call.wait()
         wait_for(lambda: not of_lease(LEASE), 30)
         assert state(slow) == "thawed"
+
+
+@pytest.mark.parametrize("phase", ["flushing", "freezing"])
+def test_guard_stopped_before_the_answer(lab: Lab, phase: str) -> None:
+    """Who waits for it gives up, and it is killed: without a deadline nobody else would thaw."""
+    options: dict[str, Any] = {"flush_timeout": 1, "freeze_timeout": 1, "timeout": 0}
+    with lab.filesystem("xfs", size=512 * MIB) as slow:
+        with throttled(slow.device, 4 * MIB):
+            (slow.mountpoint / "dirty").write_bytes(os.urandom(16 * MIB))
+            named = {"path": [slow], "state": "frozen", "lease": LEASE, **options}
+            argv = arguments_of("fsfreeze", False, {**named, "flush": phase == "flushing"})
+            call = subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, text=True)
+            record = Path(_lease.folder(LEASE), "record")
+            wait_for(lambda: record.exists() and phase in record.read_text(), 20)
+            guard = json.loads(record.read_text())["lease"]["guard_pid"]
+            os.kill(guard, signal.SIGSTOP)
+        try:
+            if phase == "freezing":
+                wait_for(lambda: state(slow) == "frozen", 20)
+            with pytest.raises(Failed, match="did not answer any more"):
+                parse(call.communicate(timeout=60)[0])
+            assert state(slow) == "thawed"
+            wait_for(lambda: not of_lease(LEASE), 5)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(guard, signal.SIGCONT)
+            slow.thaw()
+
+
+def test_nothing_is_thawed_for_a_guard_that_has_frozen_nothing(filesystem: Filesystem) -> None:
+    """It is stopped while it waits for its time; a stranger's freeze is not touched."""
+    at = time.time() + 30
+    guard = freeze(filesystem, lease=LEASE, at=str(at))["lease"]["guard_pid"]
+    os.kill(guard, signal.SIGSTOP)
+    try:
+        with filesystem.frozen(at_most=40):
+            answer = thaw(filesystem, lease=LEASE)
+            assert not answer["changed"]
+            assert "has frozen nothing yet" in str(answer["warnings"])
+            assert state(filesystem) == "frozen"
+    finally:
+        os.kill(guard, signal.SIGKILL)
+        wait_for(lambda: not of_lease(LEASE), 5)
 
 
 def test_nothing_is_frozen_that_cannot_be_written_down(lab: Lab) -> None:

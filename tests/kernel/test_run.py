@@ -142,6 +142,20 @@ def test_task_killed_meanwhile(filesystem: Filesystem) -> None:
     assert subprocess.run(["pgrep", "-f", "sleep 62"], check=False).returncode == 1
 
 
+def test_guard_stopped_meanwhile(filesystem: Filesystem) -> None:
+    """It does not answer, and there is no deadline: it is killed, and its second process thaws."""
+    find = 's/.*"guard_pid": \\([0-9]*\\).*/\\1/p'
+    stop = f"kill -STOP $(sed -n '{find}' /run/quiesce/lease-run/record)"
+    with pytest.raises(Failed, match="not held") as caught:
+        run(filesystem, ["sh", "-c", stop], lease="run", timeout=0)
+    result = caught.value.result
+    assert (result["held"], result["thawed_by"]) == (False, "guard_lost")
+    assert [each["rc"] for each in result["results"]] == [0]
+    assert [each["state"] for each in result["filesystems"]] == ["thawed"]
+    assert state(filesystem) == "thawed"
+    wait_for(lambda: not of_lease("run"), 5)
+
+
 def test_frozen_already(filesystem: Filesystem, tmp_path: Path) -> None:
     freeze(filesystem, lease="other")
     try:
