@@ -9,7 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.kernel.guarded import LEASE, Frozen
 from tests.kernel.lab import FSTYPES, Filesystem, Lab
+from tests.kernel.modules import thaw
+from tests.kernel.processes import of_lease, wait_for
 
 
 @pytest.fixture(params=FSTYPES)
@@ -17,3 +20,15 @@ def filesystem(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Filesystem]
     """Give a fresh, mounted filesystem, once for each type."""
     with lab.filesystem(request.param) as made:
         yield made
+
+
+@pytest.fixture
+def frozen(filesystem: Filesystem) -> Iterator[Frozen]:
+    held = Frozen(filesystem)
+    assert held.state() == "frozen"
+    try:
+        yield held
+    finally:
+        held.close()
+        thaw(filesystem)
+        wait_for(lambda: not of_lease(LEASE), 5)

@@ -5,22 +5,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ansible_collections.quiesce.storage.plugins.module_utils import _lease
-from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import converse
 from ansible_collections.quiesce.storage.plugins.module_utils._superblock import Reader
 
+from tests.kernel.guarded import LEASE, Frozen, begun
 from tests.kernel.lab import MIB, Filesystem, Lab, run, throttled
 from tests.kernel.modules import Failed, arguments_of, environment, freeze, parse, state, thaw
 from tests.kernel.processes import (
@@ -32,40 +28,6 @@ from tests.kernel.processes import (
     second_of,
     wait_for,
 )
-
-LEASE = "guarded"
-
-
-class Frozen:
-    """A filesystem frozen under ``LEASE``, and a look at the kernel that takes microseconds."""
-
-    def __init__(self, filesystem: Filesystem, timeout: int = 30) -> None:
-        self.answer = freeze(filesystem, lease=LEASE, timeout=timeout)
-        self.guard = int(self.answer["lease"]["guard_pid"])
-        self.filesystem = filesystem
-        self._reader = Reader()
-        self._fd = os.open(filesystem.mountpoint, os.O_RDONLY)
-
-    def state(self) -> str:
-        return self._reader.state(self._fd)
-
-    def thaws_within(self, seconds: float) -> float:
-        return wait_for(lambda: self.state() == "thawed", seconds)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-@pytest.fixture
-def frozen(filesystem: Filesystem) -> Iterator[Frozen]:
-    held = Frozen(filesystem)
-    assert held.state() == "frozen"
-    try:
-        yield held
-    finally:
-        held.close()
-        thaw(filesystem)
-        wait_for(lambda: not of_lease(LEASE), 5)
 
 
 def lost(filesystem: Filesystem) -> None:
@@ -156,81 +118,6 @@ def test_all_killed_at_once_is_seen_and_can_be_thawed(frozen: Frozen) -> None:
     assert answer["held"] is False
     assert answer["thawed_by"] == "guard_lost"
     assert frozen.state() == "thawed"
-
-
-def test_guard_stopped_past_its_deadline(filesystem: Filesystem) -> None:
-    held = Frozen(filesystem, timeout=1)
-    try:
-        os.kill(held.guard, signal.SIGSTOP)
-        assert held.thaws_within(1.6) > 0.5
-    finally:
-        os.kill(held.guard, signal.SIGCONT)
-        held.close()
-        wait_for(lambda: not of_lease(LEASE), 5)
-    answer = thaw(filesystem, lease=LEASE)
-    assert answer["held"] is False
-    assert answer["thawed_by"] in ("deadline", "guard_lost")
-
-
-def test_a_request_that_waited_for_a_stopped_guard(filesystem: Filesystem) -> None:
-    """It is answered after the deadline, at which the second process has thawed."""
-    held = Frozen(filesystem, timeout=1)
-    conversation = converse(LEASE)
-    assert conversation is not None
-    try:
-        assert conversation.request({"op": "status"})
-        os.kill(held.guard, signal.SIGSTOP)
-        held.thaws_within(2)
-        with socket.socket(fileno=os.dup(conversation.fileno())) as connection:
-            connection.sendall(b'{"op": "thaw", "devices": null}\n')
-        os.kill(held.guard, signal.SIGCONT)
-        answer = conversation.receive(5)
-        while answer and "event" in answer:
-            answer = conversation.receive(5)
-        # It may have ended before it heard the request; the record says how, then.
-        if answer is not None:
-            assert (answer["held"], answer["thawed_by"]) == (False, "deadline")
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(held.guard, signal.SIGCONT)
-        conversation.close()
-        held.close()
-        wait_for(lambda: not of_lease(LEASE), 5)
-    answer = thaw(filesystem, lease=LEASE)
-    assert (answer["held"], answer["thawed_by"]) == (False, "deadline")
-
-
-def test_a_strangers_freeze_outlasts_the_deadline_of_a_stopped_guard(
-    filesystem: Filesystem,
-) -> None:
-    """It was thawed and frozen by hand; the second process has nothing to thaw any more."""
-    held = Frozen(filesystem, timeout=2)
-    try:
-        os.kill(held.guard, signal.SIGSTOP)
-        assert filesystem.thaw()
-        with filesystem.frozen(at_most=20):
-            time.sleep(3)
-            assert held.state() == "frozen"
-            os.kill(held.guard, signal.SIGCONT)
-            wait_for(lambda: not of_lease(LEASE), 5)
-            assert held.state() == "frozen"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(held.guard, signal.SIGCONT)
-        held.close()
-    answer = thaw(filesystem, lease=LEASE)
-    assert (answer["held"], answer["thawed_by"]) == (False, "deadline")
-
-
-def test_guard_stopped_is_thawed_on_request(frozen: Frozen) -> None:
-    os.kill(frozen.guard, signal.SIGSTOP)
-    try:
-        answer = thaw(frozen.filesystem, lease=LEASE)
-        assert answer["changed"]
-        assert answer["held"] is False
-        assert frozen.state() == "thawed"
-    finally:
-        os.kill(frozen.guard, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("timeout", [1, 2])
@@ -377,49 +264,6 @@ def test_module_killed_before_the_answer(lab: Lab) -> None:
         assert state(slow) == "thawed"
 
 
-@pytest.mark.parametrize("phase", ["flushing", "freezing"])
-def test_guard_stopped_before_the_answer(lab: Lab, phase: str) -> None:
-    """Who waits for it gives up, and it is killed: without a deadline nobody else would thaw."""
-    options: dict[str, Any] = {"flush_timeout": 1, "freeze_timeout": 1, "timeout": 0}
-    with lab.filesystem("xfs", size=512 * MIB) as slow:
-        with throttled(slow.device, 4 * MIB):
-            (slow.mountpoint / "dirty").write_bytes(os.urandom(16 * MIB))
-            named = {"path": [slow], "state": "frozen", "lease": LEASE, **options}
-            argv = arguments_of("fsfreeze", False, {**named, "flush": phase == "flushing"})
-            call = subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, text=True)
-            record = Path(_lease.folder(LEASE), "record")
-            wait_for(lambda: record.exists() and phase in record.read_text(), 20)
-            guard = json.loads(record.read_text())["lease"]["guard_pid"]
-            os.kill(guard, signal.SIGSTOP)
-        try:
-            if phase == "freezing":
-                wait_for(lambda: state(slow) == "frozen", 20)
-            with pytest.raises(Failed, match="did not answer any more"):
-                parse(call.communicate(timeout=60)[0])
-            assert state(slow) == "thawed"
-            wait_for(lambda: not of_lease(LEASE), 5)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(guard, signal.SIGCONT)
-            slow.thaw()
-
-
-def test_nothing_is_thawed_for_a_guard_that_has_frozen_nothing(filesystem: Filesystem) -> None:
-    """It is stopped while it waits for its time; a stranger's freeze is not touched."""
-    at = time.time() + 30
-    guard = freeze(filesystem, lease=LEASE, at=str(at))["lease"]["guard_pid"]
-    os.kill(guard, signal.SIGSTOP)
-    try:
-        with filesystem.frozen(at_most=40):
-            answer = thaw(filesystem, lease=LEASE)
-            assert not answer["changed"]
-            assert "has frozen nothing yet" in str(answer["warnings"])
-            assert state(filesystem) == "frozen"
-    finally:
-        os.kill(guard, signal.SIGKILL)
-        wait_for(lambda: not of_lease(LEASE), 5)
-
-
 def test_nothing_is_frozen_that_cannot_be_written_down(lab: Lab) -> None:
     """/run becomes read-only between the flush and the freeze."""
     folder = "/run/quiesce"
@@ -429,7 +273,7 @@ def test_nothing_is_frozen_that_cannot_be_written_down(lab: Lab) -> None:
             options = {"path": [slow], "state": "frozen", "lease": LEASE}
             argv = arguments_of("fsfreeze", False, options)
             call = subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, text=True)
-            wait_for(Path(folder, f"lease-{LEASE}", "record").exists, 20)
+            begun("flushing")
             run("mount", "--bind", folder, folder)
             run("mount", "-o", "remount,bind,ro", folder)
             try:
