@@ -32,9 +32,7 @@ _STRAGGLER_SECONDS = 600.0
 
 def main(name: str) -> None:
     """Thaw what the record of lease ``name`` says was frozen, unless somebody has done so."""
-    end = now() + _SECOND_SECONDS
-    while _lease.guarded(name) and now() < end:
-        time.sleep(_TICK_SECONDS / 5)
+    _lease.wait_for_end(name, _SECOND_SECONDS)
     record = _lease.read(name)
     # Where it lives, it is not the one that ended with this unit: its name may have been used again
     # at once, or PID 1 has started this unit long after whoever asked for it gave up.

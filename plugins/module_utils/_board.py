@@ -114,6 +114,10 @@ class Board:
                 return {"reason": reason, "row": number, "errno": row.errno}
         return None
 
+    def overdue(self) -> bool:
+        """Whether there is a deadline, and it has come."""
+        return 0 < self.header.deadline <= now()
+
     def held(self) -> list[int]:
         """Numbers of the rows that are, or may yet become, frozen by us."""
         return [

@@ -119,7 +119,6 @@ class Guard:
 
     def _tick(self) -> None:
         moment = now()
-        deadline = self._board.header.deadline
         limit = self._request["freeze_timeout"]
         if self._phase == _lease.HOLDING:
             self._look()
@@ -134,7 +133,7 @@ class Guard:
             self._fail({"reason": "flush_timeout"})
         elif self._phase == _lease.FREEZING and moment > self._since + limit:
             self._fail(self._board.refused() or {"reason": "freeze_timeout", "row": self._stuck()})
-        elif self._phase == _lease.FREEZING and deadline and moment >= deadline:
+        elif self._phase == _lease.FREEZING and self._board.overdue():
             self._fail(self._board.refused() or {"reason": "deadline", "row": self._stuck()})
         elif self._phase == _lease.HOLDING:
             self._keep_deadline()
@@ -143,7 +142,7 @@ class Guard:
             self._thaw(self._thawable())
 
     def _keep_deadline(self) -> None:
-        if self._phase == _lease.HOLDING and 0 < self._board.header.deadline <= now():
+        if self._phase == _lease.HOLDING and self._board.overdue():
             self._end("deadline")
 
     def _look(self) -> None:
@@ -213,7 +212,7 @@ class Guard:
         if refused:
             return refused
         # It may have come while we were stopped, or got no processor.
-        if self._board.header.ended or 0 < self._board.header.deadline <= now():
+        if self._board.header.ended or self._board.overdue():
             return {"reason": "deadline"}
         self._proof.begin()
         broken = self._proof.look()

@@ -84,7 +84,7 @@ class Conversation:
         # Whether the guard has let somebody wait in vain, and may live.
         self.silent = False
 
-    def receive(self, seconds: float | None) -> dict[str, Any] | None:
+    def receive(self, seconds: float) -> dict[str, Any] | None:
         """The next message; None when the guard is gone, or silent for that long."""
         self._socket.settimeout(seconds)
         try:

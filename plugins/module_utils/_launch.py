@@ -95,7 +95,7 @@ def _transient_unit(name: str, command: list[str], rendezvous: str) -> bool:
     options = [word for each in properties for word in ("--property", each)]
     # Where systemd cannot be reached, in some containers, or does not answer, the second process
     # must do.
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    try:
         done = subprocess.run(
             [program, "--quiet", "--collect", "--unit", unit, *options, "--"]
             + [*command, "guard", rendezvous, name],
@@ -105,8 +105,9 @@ def _transient_unit(name: str, command: list[str], rendezvous: str) -> bool:
             check=False,
             timeout=_ARRIVAL_SECONDS,
         )
-        return done.returncode == 0
-    return False
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def _quoted(word: str) -> str:

@@ -20,6 +20,7 @@ import stat
 import time
 from typing import Any
 
+from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
 from ansible_collections.quiesce.storage.plugins.module_utils._ioctl import exchange, mount_tmpfs
 from ansible_collections.quiesce.storage.plugins.module_utils._mounts import locate
@@ -51,6 +52,7 @@ _MEMBER = ("path", "mountpoint", "source", "fstype", "device", "method")
 _ENDED = ("held", "thawed_by", "frozen_seconds", "reported")
 # Whoever asks whether a guard lives holds the lock for a moment.
 _CLAIMS = 5
+_TICK_SECONDS = 0.01
 # What was opened as the record is written to again when it has been replaced twice since.
 _READS = 3
 
@@ -146,6 +148,13 @@ def guarded(name: str) -> bool:
     return False
 
 
+def wait_for_end(name: str, seconds: float) -> None:
+    """Wait until no process of that lease's guard lives, for so long at most."""
+    end = now() + seconds
+    while guarded(name) and now() < end:
+        time.sleep(_TICK_SECONDS)
+
+
 def write(name: str, record: dict[str, Any], writer: str = OTHER) -> None:
     """Replace the record of a lease, whole or not at all.
 
@@ -155,23 +164,22 @@ def write(name: str, record: dict[str, Any], writer: str = OTHER) -> None:
     path = os.path.join(folder(name), "record")
     spare = os.path.join(folder(name), writer)
     content = json.dumps(record).encode("ascii")
-    size = _take_room(spare, len(content) + _ROOM_BYTES)
-    with open(spare, "r+b", buffering=0) as stream:
-        os.pwrite(stream.fileno(), content.ljust(size), 0)
+    size = _put(spare, content, len(content) + _ROOM_BYTES)
     if os.path.exists(path):
         exchange(spare, path)
         return
     os.rename(spare, path)
     for each in (GUARD, SECOND, OTHER):
-        _take_room(os.path.join(folder(name), each), size)
+        _put(os.path.join(folder(name), each), b"", size)
 
 
-def _take_room(path: str, size: int) -> int:
-    """Have a file that has that many bytes at least; how many it has."""
+def _put(path: str, content: bytes, size: int) -> int:
+    """Write a file that keeps the room it has, and has that many bytes at least; how many."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         size = max(os.fstat(fd).st_size, size)
         os.posix_fallocate(fd, 0, size)
+        os.pwrite(fd, content.ljust(size), 0)
     finally:
         os.close(fd)
     return size

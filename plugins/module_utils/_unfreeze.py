@@ -9,11 +9,9 @@ import contextlib
 import errno
 import os
 import posixpath
-import time
 from typing import Any, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _device, _ioctl, _lease
-from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
 from ansible_collections.quiesce.storage.plugins.module_utils._filesystems import (
     Filesystem,
@@ -42,7 +40,6 @@ from ansible_collections.quiesce.storage.plugins.module_utils._superblock import
 
 # The second process thaws within milliseconds, if it lives, and ends when the kernel has let go.
 _SECOND_SECONDS = 2.0
-_TICK_SECONDS = 0.01
 _SHOWN = ("mountpoint", "source", "fstype", "device")
 _NO_PROOF: dict[str, Any] = {
     "held": None,
@@ -291,9 +288,7 @@ def without_guard(paths: Sequence[str], lease: str) -> list[str]:
     It is killed, so that its second process thaws, also what is being frozen just now.
     """
     kill(lease)
-    end = now() + _SECOND_SECONDS
-    while _lease.guarded(lease) and now() < end:
-        time.sleep(_TICK_SECONDS)
+    _lease.wait_for_end(lease, _SECOND_SECONDS)
     try:
         thaw = Thaw(paths, lease)
         thaw.thaw()

@@ -22,6 +22,12 @@ from tests.kernel.modules import Failed, arguments_of, environment, freeze, pars
 from tests.kernel.processes import of_lease, wait_for
 
 
+def go_on(guard: int) -> None:
+    """Continue a guard, if it has not ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(guard, signal.SIGCONT)
+
+
 def test_guard_stopped_past_its_deadline(filesystem: Filesystem) -> None:
     held = Frozen(filesystem, timeout=1)
     try:
@@ -55,8 +61,7 @@ def test_a_request_that_waited_for_a_stopped_guard(filesystem: Filesystem) -> No
         if answer is not None:
             assert (answer["held"], answer["thawed_by"]) == (False, "deadline")
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(held.guard, signal.SIGCONT)
+        go_on(held.guard)
         conversation.close()
         held.close()
         wait_for(lambda: not of_lease(LEASE), 5)
@@ -79,8 +84,7 @@ def test_a_strangers_freeze_outlasts_the_deadline_of_a_stopped_guard(
             wait_for(lambda: not of_lease(LEASE), 5)
             assert held.state() == "frozen"
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(held.guard, signal.SIGCONT)
+        go_on(held.guard)
         held.close()
     answer = thaw(filesystem, lease=LEASE)
     assert (answer["held"], answer["thawed_by"]) == (False, "deadline")
@@ -117,8 +121,7 @@ def test_guard_stopped_before_the_answer(lab: Lab, phase: str) -> None:
             assert state(slow) == "thawed"
             wait_for(lambda: not of_lease(LEASE), 5)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(guard, signal.SIGCONT)
+            go_on(guard)
             slow.thaw()
 
 
