@@ -10,8 +10,8 @@ import os
 import time
 from typing import Any, Sequence
 
-from ansible_collections.quiesce.storage.plugins.module_utils import _lease
-from ansible_collections.quiesce.storage.plugins.module_utils._board import FROZEN, Board
+from ansible_collections.quiesce.storage.plugins.module_utils import _lease, _rival
+from ansible_collections.quiesce.storage.plugins.module_utils._board import FROZEN, STARTED, Board
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import iso, now
 from ansible_collections.quiesce.storage.plugins.module_utils._proof import Proof
 from ansible_collections.quiesce.storage.plugins.module_utils._thaw import Thawer
@@ -74,6 +74,14 @@ class Account:
         }
         _lease.write(self._name, record, _lease.GUARD)
 
+    def announce(self) -> str | None:
+        """Write in the record that all is being frozen, unless another lease freezes some of it.
+
+        :return: that lease. ``OSError`` as of ``note``.
+        """
+        devices = {each["device"] for each in self._sets}
+        return _rival.announce(self._name, devices, lambda: self.note(_lease.FREEZING))
+
     def held(self) -> bool:
         """Whether the whole set has been frozen without a break until now, or until our thaw."""
         by_us = self.thawed_by in (None, "request")
@@ -97,6 +105,7 @@ class Account:
                     "pause": self._board.pause(number),
                     "broken": iso(row.broken),
                     "ours": row.status == FROZEN and not row.released,
+                    "freezing": row.status == STARTED,
                     "error": self._thawer.errors.get(number),
                 }
                 for number, (each, row) in enumerate(zip(self._sets, self._board.rows))

@@ -33,7 +33,11 @@ from ansible_collections.quiesce.storage.plugins.module_utils._states import (
     States,
     sleeping_may_panic,
 )
-from ansible_collections.quiesce.storage.plugins.module_utils._superblock import FROZEN, UNKNOWN
+from ansible_collections.quiesce.storage.plugins.module_utils._superblock import (
+    FROZEN,
+    THAWED,
+    UNKNOWN,
+)
 from ansible_collections.quiesce.storage.plugins.module_utils._unfreeze import without_guard
 
 _MAX_TIMEOUT = 86400
@@ -43,6 +47,7 @@ _OUTSIDE = (
     "somebody outside of this collection (fsfreeze -f, a guest agent, a storage tool: no lease "
     "of this host has it)"
 )
+_GONE = "one that has ended by now, so that another attempt may succeed"
 
 
 class Wish(NamedTuple):
@@ -149,7 +154,7 @@ class Freeze:
 
         ``QuiesceError``: some of it is held by somebody else.
         """
-        held = [each for each in self.set if each.before not in ("thawed", UNKNOWN)]
+        held = [each for each in self.set if each.before not in (THAWED, UNKNOWN)]
         own = next((lease for lease in self._leases if lease.name == self.wish.lease), None)
         if own is not None:
             return self._own(own)
@@ -164,8 +169,8 @@ class Freeze:
                 **self.result(False),
             )
         self.warnings.extend(names)
-        holders = [lease for lease in self._leases if lease.holds(held[0].device)]
-        return self.result(False, holders[0].facts() if holders else None)
+        holder = self._lease_of(held[0])
+        return self.result(False, holder.facts() if holder else None)
 
     def _own(self, own: Held) -> dict[str, Any]:
         if own.status is not None and own.status["phase"] == "ended":
@@ -199,13 +204,24 @@ class Freeze:
 
     def _will_end(self, each: Filesystem) -> bool:
         """Whether somebody is there to thaw it at a deadline."""
-        return any(lease.holds(each.device) and lease.will_end() for lease in self._leases)
+        lease = self._lease_of(each)
+        return lease is not None and lease.will_end()
+
+    def _lease_of(self, each: Filesystem) -> Held | None:
+        device = each.device
+        holders = (one for one in self._leases if one.holds(device) or one.freezes(device))
+        return next(holders, None)
 
     def _holder(self, each: Filesystem) -> str:
-        for lease in self._leases:
-            if lease.holds(each.device):
-                return lease.sentence()
-        return _OUTSIDE
+        lease = self._lease_of(each)
+        if lease is None:
+            # It may not have been held yet when we looked.
+            self._leases = held_leases()
+            lease = self._lease_of(each)
+        if lease is not None:
+            return lease.sentence()
+        thawed = self._states.of(each.fd, each.directory, each.device)[0] == THAWED
+        return _GONE if thawed else _OUTSIDE
 
     def renew(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Renew the deadline of a lease that holds the set; the answer with the new one."""
@@ -347,8 +363,6 @@ class Freeze:
             cause = _ioctl.meaning(failure["errno"])
             if failure["errno"] == errno.EBUSY:
                 refused = self.set[failure["row"]]
-                # It was not held when we looked.
-                self._leases = held_leases()
                 cause = "it is held by " + self._holder(refused)
                 if refused.method == "remount_ro":
                     cause = "it cannot be made read-only while a file on it is open for writing"
@@ -357,11 +371,12 @@ class Freeze:
             why = REASONS.get(reason, "the guard failed: %s" % failure.get("error", reason)) % {
                 "which": which,
                 "lease": name,
+                "rival": failure.get("rival"),
                 "freeze_timeout": self.wish.freeze_timeout,
                 "timeout": self.wish.timeout,
                 "flush": self.wish.flush_timeout,
             }
-        if reason == "no_room":
+        if reason in ("no_room", "rival"):
             return why + "; nothing was frozen"
         return why + "; whatever was frozen of the set has been thawed"
 

@@ -189,12 +189,15 @@ class Guard:
         self._account.arm(self._request["timeout"], start)
         self._phase = _lease.FREEZING
         try:
-            self._account.note(self._phase)
+            rival = self._account.announce()
         except OSError:
             # Whoever found the record would believe that nothing had been frozen yet.
             self._fail({"reason": "no_room"})
         else:
-            self._family.let_freeze()
+            if rival:
+                self._fail({"reason": "rival", "rival": rival})
+            else:
+                self._family.let_freeze()
 
     def _freezing_done(self) -> None:
         failure = self._flaw()

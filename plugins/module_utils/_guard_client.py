@@ -35,6 +35,11 @@ class Held(NamedTuple):
             return not _lease.is_over(self.record, False) and self.covers(device)
         return any(each["device"] == device and each["ours"] for each in self.status["filesystems"])
 
+    def freezes(self, device: str) -> bool:
+        """Whether its guard is freezing the superblock just now."""
+        rows = self.status["filesystems"] if self.status is not None else []
+        return any(each["device"] == device and each.get("freezing") for each in rows)
+
     def covers(self, device: str) -> bool:
         """Whether the superblock is of this lease's set, frozen still or not."""
         return any(each["device"] == device for each in self.record["filesystems"])

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-# To be filled in: which filesystem, the name of the lease, and seconds.
+# To be filled in: which filesystem, the name of the lease, that of another one, and seconds.
 REASONS = {
     "late": "the time agreed (at) came before %(which)s was ready to be frozen: it was too near, "
     "or the flush took too long",
     "forgotten": "no time to freeze %(which)s was agreed on within %(timeout)d s (timeout)",
+    "rival": "lease %(rival)r freezes a filesystem of this set just now, and was first; wait for "
+    "its end, or thaw it (state=thawed, lease=%(rival)s)",
     "lease_taken": "lease %(lease)r is held by another guard",
     "witness": "%(which)s was frozen, but nothing could be set to watch over it",
     "flush_timeout": "the flush before the freeze did not end within %(flush)d s (flush_timeout) "

@@ -39,7 +39,7 @@ def test_the_same_paths_at_once(stage: Scene, table: Table):
         (winner,) = winners
         (loser,) = set(plays) - {winner}
         message = plays[loser].events("failed", "Freeze")[0]["result"]["msg"]
-        assert winner in message
+        assert f"lease '{winner}'" in message
         # That it lost has thawed nothing that is not its own.
         assert plays[loser].finish() == 2
         assert stage.frozen()

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import subprocess
 import threading
@@ -28,6 +30,10 @@ def outcome(call: Any, *args: Any, **options: Any) -> dict[str, Any]:
     return answer
 
 
+def _gone(lease: str) -> bool:
+    return not of_lease(lease)
+
+
 def test_one_of_two_wins(filesystem: Filesystem) -> None:
     with ThreadPoolExecutor() as pool:
         for _round in range(4):
@@ -42,6 +48,29 @@ def test_one_of_two_wins(filesystem: Filesystem) -> None:
             assert state(filesystem) == "frozen"
             assert thaw(filesystem, lease=winners[0])["held"] is True
             wait_for(lambda: not of_lease("p") and not of_lease("q"), 5)
+
+
+def test_one_of_two_wins_a_set(lab: Lab) -> None:
+    """Also where each could have been the first at some of it."""
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor() as pool:
+        kinds = ("ext4", "xfs", "ext4", "xfs")
+        members = [stack.enter_context(lab.filesystem(kind)) for kind in kinds]
+        for number in range(8):
+            calls = {
+                name: pool.submit(outcome, freeze, *members, lease=name, timeout=30)
+                for name in (f"p{number}", f"q{number}")
+            }
+            answers = {name: call.result() for name, call in calls.items()}
+            winners = [name for name, each in answers.items() if each["changed"]]
+            assert len(winners) == 1, answers
+            (winner,) = winners
+            (loser,) = set(answers) - {winner}
+            assert f"lease '{winner}'" in answers[loser]["msg"]
+            assert "outside" not in answers[loser]["msg"]
+            assert {state(each) for each in members} == {"frozen"}
+            assert thaw(*members, lease=winner)["held"] is True
+            for name in answers:
+                wait_for(functools.partial(_gone, name), 5)
 
 
 def test_one_name_twice_at_once(filesystem: Filesystem) -> None:

@@ -58,6 +58,15 @@ def test_who_holds_what(lease: Held, device: str, holds: bool) -> None:
     assert lease.covers(device) is (device == "8:1")
 
 
+def test_who_freezes_what_just_now() -> None:
+    assert held(ours=False, freezing=True).freezes("8:1")
+    assert not held(ours=False, freezing=True).freezes("8:2")
+    assert not held(ours=True, freezing=False).freezes("8:1")
+    assert not held().freezes("8:1")
+    # A guard of an earlier version does not say.
+    assert not held(ours=True).freezes("8:1")
+
+
 @pytest.mark.parametrize(
     ("lease", "words"),
     [
