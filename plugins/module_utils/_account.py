@@ -106,7 +106,7 @@ class Account:
                     "broken": iso(row.broken),
                     "ours": row.status == FROZEN and not row.released,
                     "freezing": row.status == STARTED,
-                    "error": self._thawer.errors.get(number),
+                    "error": None if row.released else self._thawer.errors.get(number),
                 }
                 for number, (each, row) in enumerate(zip(self._sets, self._board.rows))
             ],

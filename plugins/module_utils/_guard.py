@@ -35,7 +35,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._freezer import DO
 from ansible_collections.quiesce.storage.plugins.module_utils._process import harden, watch_signals
 from ansible_collections.quiesce.storage.plugins.module_utils._proof import POLL_SECONDS, Proof
 from ansible_collections.quiesce.storage.plugins.module_utils._reception import Reception
-from ansible_collections.quiesce.storage.plugins.module_utils._thaw import Thawer
+from ansible_collections.quiesce.storage.plugins.module_utils._thaw import ANSWER_SECONDS, Thawer
 from ansible_collections.quiesce.storage.plugins.module_utils._wire import Line
 
 # While something is held, look at clocks that may have run in suspend this often; and
@@ -139,7 +139,7 @@ class Guard:
             self._keep_deadline()
         elif self._phase == _lease.ENDED and moment >= self._retry and self._board.held():
             self._retry = moment + _TICK_SECONDS
-            self._thaw(self._thawable())
+            self._thaw(self._thawable(), 0.0)
 
     def _keep_deadline(self) -> None:
         if self._phase == _lease.HOLDING and self._board.overdue():
@@ -352,9 +352,9 @@ class Guard:
         rows = self._board.rows
         return [n for n in self._board.held() if self._freezer_gone or rows[n].status == FROZEN]
 
-    def _thaw(self, numbers: Sequence[int]) -> None:
+    def _thaw(self, numbers: Sequence[int], last: float = ANSWER_SECONDS) -> None:
         began = now()
-        self._thawer.thaw(numbers)
+        self._thawer.thaw(numbers, last)
         self._proof.settle(numbers, began)
 
     def _end(self, why: str) -> None:

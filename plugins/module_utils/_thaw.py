@@ -18,6 +18,9 @@ from ansible_collections.quiesce.storage.plugins.module_utils._worker import Wor
 # A thaw takes well below a millisecond (measured); one that takes longer than this is
 # stuck on its storage, and what it is stored on may be what it waits for.
 _PATIENCE_SECONDS = 0.1
+ANSWER_SECONDS = 1.0
+"""Before somebody is told that all is thawed: by then a slow storage has let go, or a host that is
+short of processor. A client waits for five seconds for all of it."""
 
 
 class Thawer:
@@ -32,8 +35,11 @@ class Thawer:
             Worker(functools.partial(self._thaw, number)) for number in range(len(members))
         ]
 
-    def thaw(self, numbers: Sequence[int]) -> None:
-        """Thaw these rows of the board, and mark those that are ``released``."""
+    def thaw(self, numbers: Sequence[int], last: float = 0.0) -> None:
+        """Thaw these rows of the board, and mark those that are ``released``.
+
+        :param last: how long to wait for all of them once they have been told, in seconds.
+        """
         for level in sorted({self._members[number].level for number in numbers}, reverse=True):
             chosen = [
                 self._workers[number]
@@ -45,6 +51,10 @@ class Thawer:
             end = now() + _PATIENCE_SECONDS
             for worker in chosen:
                 worker.wait(max(0.0, end - now()))
+        end = now() + last
+        for number in numbers:
+            if not self._workers[number].wait(max(0.0, end - now())):
+                self.errors.setdefault(number, "its storage has not answered")
 
     def close(self) -> None:
         """Have the threads end. A guard ends with all of them."""

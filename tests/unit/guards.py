@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,13 @@ class Kernel:
         self.thawed: list[int] = []
         # Errnos with which a thaw of a filesystem is refused.
         self.refuses: dict[int, int] = {}
+        # What a thaw of a filesystem waits for.
+        self.waits: dict[int, threading.Event] = {}
 
     def thaw(self, fd: int) -> None:
         number = fd - _NOWHERE
+        if number in self.waits:
+            self.waits[number].wait()
         if number in self.refuses or number not in self.frozen:
             raise OSError(self.refuses.get(number, errno.EINVAL), "refused")
         self.frozen.discard(number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._wire import Line
 
+from tests.kernel.processes import wait_for
 from tests.unit.guards import Holding, holding, record_of
 
 
@@ -184,6 +186,34 @@ def test_a_thaw_that_the_storage_refuses_is_tried_again(held: Holding, run_folde
     held.tick()
     assert held.kernel.frozen == set()
     assert held.ask({"op": "status"})["filesystems"][0]["error"] is None
+
+
+def test_a_slow_thaw_is_waited_for_before_the_answer(held: Holding) -> None:
+    done = threading.Event()
+    held.kernel.waits = {1: done}
+    threading.Timer(0.4, done.set).start()
+    answer = held.ask({"op": "thaw"})
+    assert held.kernel.frozen == set()
+    assert [each["ours"] for each in answer["filesystems"]] == [False] * 3
+    assert [each["error"] for each in answer["filesystems"]] == [None] * 3
+
+
+def test_a_thaw_that_does_not_end_is_told(held: Holding) -> None:
+    """Neither the others nor the one who asked wait for it for long."""
+    done = threading.Event()
+    held.kernel.waits = {1: done}
+    try:
+        began = now()
+        answer = held.ask({"op": "thaw"})
+        assert now() - began < 4
+        assert held.kernel.frozen == {1}
+        assert [each["ours"] for each in answer["filesystems"]] == [False, True, False]
+        assert answer["filesystems"][1]["error"] == "its storage has not answered"
+        assert held.phase == "ended"
+    finally:
+        done.set()
+    wait_for(lambda: not held.kernel.frozen and held.board.rows[1].released, 5)
+    assert held.ask({"op": "status"})["filesystems"][1]["error"] is None
 
 
 @pytest.mark.parametrize("tied", [False, True])
