@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 
@@ -22,12 +23,37 @@ DEADLINE = {
 ends = pytest.mark.parametrize("how", ENDS)
 
 
+# What a play says that was interrupted.
+INTERRUPTED = (
+    "interrupted",
+    # It may reach a command that takes the snapshot first, whose failure then is told.
+    "Do not trust the snapshot",
+    # As ansible-core 2.19 looks at a worker that it has just closed.
+    "process object is closed",
+)
+# A worker that is interrupted as it reports leaves the lock of its queue taken, and ansible-core
+# 2.19 waits for that without end. Whoever sits there presses Ctrl-C once more.
+AGAIN_SECONDS = 30.0
+
+
+def end_of(play: Play, how: str) -> int:
+    """The exit status of a play that was killed or interrupted."""
+    if how != "Ctrl-C":
+        return play.finish()
+    try:
+        return play.finish(AGAIN_SECONDS)
+    except AssertionError:
+        play.interrupt()
+        return play.finish(AGAIN_SECONDS)
+
+
 def finished(play: Play, how: str) -> None:
     """The controller has ended, and not well."""
-    assert play.finish() != 0
+    status = end_of(play, how)
+    assert status != 0
     if how == "Ctrl-C":
-        # It may reach a command that takes the snapshot first, whose failure then is told.
-        assert "interrupted" in play.said or "Do not trust the snapshot" in play.said
+        told = any(sentence in play.said for sentence in INTERRUPTED)
+        assert told or status == -signal.SIGINT, play.said
 
 
 @ends
@@ -94,7 +120,7 @@ def test_while_it_thaws(stage: Scene, table: Table, how: str, turn: int):
         ENDS[how](play)
         killed_at = time.monotonic()
         # A Ctrl-C that comes when all is done is too late to be heard.
-        if play.finish() or how != "Ctrl-C":
+        if end_of(play, how) or how != "Ctrl-C":
             finished(play, how)
         seconds = stage.thawed(TIMEOUT) - killed_at
     stage.no_guard_left()
