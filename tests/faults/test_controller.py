@@ -119,10 +119,10 @@ def test_while_it_thaws(stage: Scene, table: Table, how: str, turn: int):
         sample = stage.written()
         ENDS[how](play)
         killed_at = time.monotonic()
+        seconds = stage.thawed(TIMEOUT) - killed_at
         # A Ctrl-C that comes when all is done is too late to be heard.
         if end_of(play, how) or how != "Ctrl-C":
             finished(play, how)
-        seconds = stage.thawed(TIMEOUT) - killed_at
     stage.no_guard_left()
     stage.nothing_lost(sample)
     by = "the request, or the host at its deadline"
