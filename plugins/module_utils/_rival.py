@@ -18,6 +18,7 @@ from typing import Callable, Collection, Iterator
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 
+_LOCK = "freezing"
 # To read the records takes milliseconds. A guard that was stopped in that is not waited for: then
 # the kernel alone says who is first.
 _PATIENCE_SECONDS = 1.0
@@ -50,18 +51,25 @@ def _freezing(devices: Collection[str]) -> Iterator[str]:
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """No other guard of this host looks or announces meanwhile."""
-    folder = os.open(_lease.RUN, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        lock = os.open(
+            os.path.join(_lease.RUN, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+    except OSError:
+        # No room for it: the kernel alone says who is first.
+        yield
+        return
     try:
         end = now() + _PATIENCE_SECONDS
-        while not _locked(folder) and now() < end:
+        while not _locked(lock) and now() < end:
             time.sleep(_TICK_SECONDS)
         yield
     finally:
-        os.close(folder)
+        os.close(lock)
 
 
-def _locked(folder: int) -> bool:
+def _locked(lock: int) -> bool:
     with contextlib.suppress(BlockingIOError):
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     return False

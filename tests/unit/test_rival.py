@@ -86,7 +86,7 @@ def test_one_that_looks_for_ever_is_not_waited_for(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_rival, "_PATIENCE_SECONDS", 0.2)
-    stopped = os.open(run_folder, os.O_RDONLY)
+    stopped = os.open(run_folder / "freezing", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(stopped, fcntl.LOCK_EX)
         began = time.monotonic()
@@ -98,7 +98,7 @@ def test_one_that_looks_for_ever_is_not_waited_for(
 
 def test_nobody_looks_while_another_announces(run_folder: Path) -> None:
     def note() -> None:
-        another = os.open(run_folder, os.O_RDONLY)
+        another = os.open(run_folder / "freezing", os.O_RDWR)
         try:
             with pytest.raises(BlockingIOError):
                 fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,6 +107,11 @@ def test_nobody_looks_while_another_announces(run_folder: Path) -> None:
 
     assert _rival.announce("own", ["8:1"], note) is None
     # And it is free again.
+    assert announce("8:1") == (None, True)
+
+
+def test_without_room_for_the_lock_the_kernel_decides(run_folder: Path) -> None:
+    (run_folder / "freezing").mkdir()
     assert announce("8:1") == (None, True)
 
 
