@@ -32,7 +32,8 @@ settings.load_profile("quick")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """For the fault table: say how often, and where to note it."""
+    """Say where labs are; and for the fault table how often, and where to note it."""
+    parser.addoption("--labs", type=Path, default=Path("/var/tmp"), help="folder for their disks")
     parser.addoption("--times", type=int, default=1, help="run each fault that many times")
     parser.addoption("--table", type=Path, help="file to add a line to for each fault, once")
 
@@ -97,13 +98,13 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """Give the one lab of this run; fail the run if it cannot be had or leaves anything behind."""
     if os.geteuid() != 0:
         pytest.exit("these tests freeze real filesystems and need root", returncode=1)
     missing = [f"{tool} ({package})" for tool, package in TOOLS.items() if not shutil.which(tool)]
     if missing:
         pytest.exit(f"these tests need {', '.join(missing)}", returncode=1)
-    with open_lab() as opened:
+    with open_lab(request.config.getoption("--labs")) as opened:
         yield opened
     assert not leftovers(opened.folder)
