@@ -19,15 +19,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzz.strategies import JSON, cut, like
+from tests.unit.records import MEMBER
 
-MEMBER = {
-    "path": "/srv",
-    "mountpoint": "/srv",
-    "source": "/dev/vdb",
-    "fstype": "xfs",
-    "device": "8:1",
-    "method": "freeze",
-}
 ENDED = {"held": True, "thawed_by": "deadline", "frozen_seconds": 1.5, "reported": False}
 RECORD = {
     "lease": {"name": "x", "deadline": None, "guard_pid": 1},

@@ -22,15 +22,9 @@ from ansible_collections.quiesce.storage.plugins.module_utils._guard_client impo
     held_leases,
 )
 
+from tests.unit.records import MEMBER
+
 LEASE = {"name": "x", "guard_pid": 4711, "deadline": "2026-11-21T01:06:55.000000Z"}
-MEMBER = {
-    "path": "/srv",
-    "mountpoint": "/srv",
-    "source": "/dev/vdb",
-    "fstype": "xfs",
-    "device": "8:1",
-    "method": "freeze",
-}
 RECORD: dict[str, Any] = {"lease": LEASE, "filesystems": [MEMBER], "ended": None}
 
 

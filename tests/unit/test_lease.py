@@ -21,14 +21,8 @@ from ansible_collections.quiesce.storage.plugins.module_utils import _ioctl, _le
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
 from ansible_collections.quiesce.storage.plugins.module_utils._mounts import Mount, Place
 
-MEMBER = {
-    "path": "/srv",
-    "mountpoint": "/srv",
-    "source": "/dev/vdb",
-    "fstype": "xfs",
-    "device": "8:1",
-    "method": "freeze",
-}
+from tests.unit.records import MEMBER, put
+
 ENDED = {
     "held": True,
     "thawed_by": "deadline",
@@ -41,16 +35,6 @@ ENDED = {
 def record(name: str = "x", **more: Any) -> dict[str, Any]:
     """A record as a guard writes it."""
     return {"lease": {"name": name}, "filesystems": [dict(MEMBER)], "ended": None, **more}
-
-
-def put(folder: Path, name: str, content: bytes | dict[str, Any] | None) -> Path:
-    """Make the folder of a lease with this record in it; None for none."""
-    made = folder / f"lease-{name}"
-    made.mkdir(mode=0o700)
-    if content is not None:
-        raw = content if isinstance(content, bytes) else json.dumps(content).encode()
-        (made / "record").write_bytes(raw)
-    return made
 
 
 @pytest.mark.parametrize("name", ["a", "A.b_c-9", ".", "..", "-", "_", "0", "x" * 64])

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +15,8 @@ from typing import Any
 import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease, _rival
 
-MEMBER = {
-    "path": "/srv",
-    "mountpoint": "/srv",
-    "source": "/dev/vdb",
-    "fstype": "xfs",
-    "device": "8:1",
-    "method": "freeze",
-}
+from tests.unit.records import MEMBER, put
+
 ENDED = {"held": True, "thawed_by": "deadline", "frozen_seconds": 1.5, "reported": False}
 Other = Callable[..., None]
 
@@ -34,10 +27,8 @@ def other(run_folder: Path) -> Iterator[Other]:
     locks: list[int] = []
 
     def make(name: str, phase: str, *, guarded: bool = True, **more: Any) -> None:
-        folder = run_folder / f"lease-{name}"
-        folder.mkdir()
         content = {"lease": {"name": name}, "phase": phase, "filesystems": [MEMBER], **more}
-        (folder / "record").write_text(json.dumps(content))
+        folder = put(run_folder, name, content)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
         locks.append(lock)
         if guarded:
