@@ -36,6 +36,7 @@ REASONS = (
     "frozen by",
     "held by",
     "is held by another guard",
+    "freezes a filesystem of this set just now, and was first",
     "was thawed by somebody else",
     "a thaw was asked for",
     "was not frozen when the deadline",
