@@ -19,6 +19,11 @@ MEMBER = {
 }
 
 
+def record(name: str = "x", **more: Any) -> dict[str, Any]:
+    """A record as a guard writes it."""
+    return {"lease": {"name": name}, "filesystems": [dict(MEMBER)], "ended": None, **more}
+
+
 def put(folder: Path, name: str, content: bytes | dict[str, Any] | None) -> Path:
     """Make the folder of a lease with this record in it; None for none."""
     made = folder / f"lease-{name}"
