@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import threading
 import time
@@ -74,6 +76,23 @@ def close_all_but(keep: Sequence[int]) -> None:
                 pass
 
 
+def closed(pipe: int, seconds: float) -> bool:
+    """Whether the writing end of a pipe is closed, waiting for it that long."""
+    poller = select.poll()
+    poller.register(pipe, 0)
+    return any(event & select.POLLHUP for _fd, event in poller.poll(seconds * 1000))
+
+
+def let_go(members: Sequence[Member]) -> None:
+    """Close the filesystems, of which this process wants nothing any more.
+
+    An exit does it too, but in no order: who waits for the end of our pipe could come before it.
+    """
+    for member in members:
+        with contextlib.suppress(OSError):
+            os.close(member.fd)
+
+
 def asleep(pid: int, task: int = 0) -> bool:
     """Whether a process, or one task of it, is in uninterruptible sleep (state D)."""
     try:
@@ -115,6 +134,7 @@ def witnesses(board: Board, members: Sequence[Member], bell: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    let_go([member for member in members if member.wake])
 
 
 def _witness(board: Board, row: Row, member: Member, bell: int) -> None:

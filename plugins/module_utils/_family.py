@@ -12,14 +12,20 @@ from ansible_collections.quiesce.storage.plugins.module_utils import _second
 from ansible_collections.quiesce.storage.plugins.module_utils._board import Board
 from ansible_collections.quiesce.storage.plugins.module_utils._children import (
     Member,
+    closed,
     fork,
+    let_go,
     witnesses,
 )
+from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._freezer import (
     FLUSH,
     FREEZE,
     freezer,
 )
+
+# For the others to end after a thaw. It takes them milliseconds, but for one that was stopped.
+_END_SECONDS = 0.5
 
 
 class Family:
@@ -37,6 +43,7 @@ class Family:
         self._lease = lease
         self._lock = lock
         self.bell: int | None = None
+        self._over = False
         # The writing end is ours alone: the second process sees it close when we are no more.
         self._alive_read, self._alive_write = os.pipe()
         self.report, self._report_write = os.pipe()
@@ -108,3 +115,22 @@ class Family:
         if not self._board.header.stop:
             self._board.header.stop = 1
             os.close(self._orders)
+
+    def let_go(self) -> None:
+        """Where nothing is frozen nor can be any more, have no process of ours keep it open.
+
+        The end of the guard does that as well. This is for before somebody is told that all is
+        thawed: who unmounts it then must not find it busy.
+        """
+        end = now() + _END_SECONDS
+        if self._over or self._board.held() or not closed(self.report, _END_SECONDS):
+            return
+        if self._board.held():
+            return
+        self._over = True
+        let_go(self._members)
+        # Without it the second process ends.
+        os.close(self._alive_write)
+        for pipe in (self.second, self.bell):
+            if pipe is not None:
+                closed(pipe, max(0.0, end - now()))

@@ -160,7 +160,10 @@ class Freeze:
             return self._own(own)
         if not held:
             return None
-        names = ["%s is %s, by %s" % (each, each.before, self._holder(each)) for each in held]
+        names = [
+            "%s is %s, by %s" % (each, each.before, holder)
+            for each, holder in zip(held, self._holders(held))
+        ]
         if self.wish.lease or len(held) < len(self.set):
             waiting = ", or wait for its deadline" if all(map(self._will_end, held)) else ""
             raise QuiesceError(
@@ -181,14 +184,14 @@ class Freeze:
                 **self.result(False, own.facts()),
             )
         missing = [each for each in self.set if not own.holds(each.device)]
-        known = {each["device"] for each in own.record["filesystems"]}
+        known = {each["device"]: each for each in (own.status or own.record)["filesystems"]}
         if missing:
             each = missing[0]
-            why = (
-                "held %s, and it was thawed by somebody else"
-                if each.device in known
-                else "is in use and does not hold %s"
-            ) % each
+            why = "is in use and does not hold %s" % each
+            if each.device in known:
+                by_others = known[each.device].get("broken", True)
+                by = "by somebody else" if by_others else "on request"
+                why = "held %s, and it was thawed %s" % (each, by)
             raise QuiesceError(
                 "nothing was changed: lease %r %s. Thaw the lease first (state=thawed, lease=%s)"
                 % (own.name, why, own.name),
@@ -212,12 +215,15 @@ class Freeze:
         holders = (one for one in self._leases if one.holds(device) or one.freezes(device))
         return next(holders, None)
 
-    def _holder(self, each: Filesystem) -> str:
-        lease = self._lease_of(each)
-        if lease is None:
+    def _holders(self, frozen: Sequence[Filesystem]) -> list[str]:
+        """Who holds each of these."""
+        if not all(map(self._lease_of, frozen)):
             # It may not have been held yet when we looked.
             self._leases = held_leases()
-            lease = self._lease_of(each)
+        return [self._holder(each) for each in frozen]
+
+    def _holder(self, each: Filesystem) -> str:
+        lease = self._lease_of(each)
         if lease is not None:
             return lease.sentence()
         thawed = self._states.of(each.fd, each.directory, each.device)[0] == THAWED
@@ -350,7 +356,7 @@ class Freeze:
         if only.before != UNKNOWN or only.method != "freeze":
             return False
         only.before = only.state = FROZEN
-        self.warnings.append("%s is frozen, by %s" % (only, self._holder(only)))
+        self.warnings.append("%s is frozen, by %s" % (only, self._holders([only])[0]))
         return True
 
     def why(self, name: str, event: dict[str, Any] | None) -> str:
@@ -363,7 +369,7 @@ class Freeze:
             cause = _ioctl.meaning(failure["errno"])
             if failure["errno"] == errno.EBUSY:
                 refused = self.set[failure["row"]]
-                cause = "it is held by " + self._holder(refused)
+                cause = "it is held by " + self._holders([refused])[0]
                 if refused.method == "remount_ro":
                     cause = "it cannot be made read-only while a file on it is open for writing"
             why = "%s could not be frozen: %s" % (which, cause)

@@ -25,7 +25,11 @@ from ansible_collections.quiesce.storage.plugins.module_utils._board import (
     Board,
     Row,
 )
-from ansible_collections.quiesce.storage.plugins.module_utils._children import Member, asleep
+from ansible_collections.quiesce.storage.plugins.module_utils._children import (
+    Member,
+    asleep,
+    let_go,
+)
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._worker import Worker
 
@@ -67,6 +71,7 @@ def freezer(
         team.freeze()
         os.write(report, DONE)
         team.wait()
+    let_go(members)
     os._exit(0)
 
 

@@ -3,10 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The guard: the process on the managed host that freezes, holds, watches and thaws.
 
-It is armed before the first freeze. FIFREEZE itself runs in a child, so that
-no storage, however slow, comes between a deadline and its thaw. A second process
-takes over when the guard is lost. It speaks JSON, a line each way, over a socket
-that only root can reach.
+It is armed before the first freeze. FIFREEZE itself runs in a child, so that no storage, however
+slow, comes between a deadline and its thaw. A second process takes over when the guard is lost. It
+speaks JSON, a line each way, over a socket that only root can reach.
 """
 
 from __future__ import annotations
@@ -369,6 +368,7 @@ class Guard:
         elif why == "request" and any(row.broken for row in self._board.rows):
             why = "other"
         self._account.conclude(why)
+        self._family.let_go()
         self._tell({"event": "ended", **self._status()})
 
     def _fail(self, failure: dict[str, Any]) -> None:
@@ -379,6 +379,7 @@ class Guard:
         # Of a freeze that was agreed, who asked for it learns later.
         later = self._appointment and not self._client and failure["reason"] != "thawed"
         self._account.conclude("other" if later else "request", failure if later else None)
+        self._family.let_go()
         self._tell({"event": "failed", "failure": failure, **self._status()})
 
     def _stuck(self) -> int | None:

@@ -11,7 +11,11 @@ from typing import Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._board import FROZEN, Board
-from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
+from ansible_collections.quiesce.storage.plugins.module_utils._children import (
+    Member,
+    closed,
+    let_go,
+)
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._process import harden
 from ansible_collections.quiesce.storage.plugins.module_utils._thaw import Thawer
@@ -37,21 +41,22 @@ def watch(
     harden()
     thawer = Thawer(board, members)
     header = board.header
-    while not _closed(guard, _patience(board)):
+    while not closed(guard, _patience(board)):
         if header.deadline and now() > header.deadline + _GRACE_SECONDS and board.held():
             header.stop = 1
             _thaw(board, thawer, freezer)
             _conclude(board, lease, "deadline")
     header.stop = 1
     while True:
-        gone = _closed(freezer, 0.0)
+        gone = closed(freezer, 0.0)
         _thaw(board, thawer, freezer)
         _conclude(board, lease, "guard_lost")
         if gone and not board.held():
             if header.ended and not (_lease.read(lease) or {}).get("ended"):
                 _lease.forget(lease, lock)
+            let_go(members)
             return
-        _closed(freezer, 0.0 if gone else _TICK_SECONDS)
+        closed(freezer, 0.0 if gone else _TICK_SECONDS)
         if gone:
             select.select([], [], [], _TICK_SECONDS)
 
@@ -65,7 +70,7 @@ def _patience(board: Board) -> float:
 
 def _thaw(board: Board, thawer: Thawer, freezer: int) -> None:
     """Thaw what is frozen, and what a freezer that is no more may have frozen."""
-    gone = _closed(freezer, 0.0)
+    gone = closed(freezer, 0.0)
     thawer.thaw([n for n in board.held() if gone or board.rows[n].status == FROZEN])
 
 
@@ -75,10 +80,3 @@ def _conclude(board: Board, lease: str, thawed_by: str) -> None:
         with contextlib.suppress(OSError):
             frozen_seconds = board.frozen_seconds()
             _lease.conclude(lease, False, thawed_by, frozen_seconds, writer=_lease.SECOND)
-
-
-def _closed(pipe: int, seconds: float) -> bool:
-    """Whether the writing end of a pipe is closed, waiting for it that long."""
-    poller = select.poll()
-    poller.register(pipe, 0)
-    return any(event & select.POLLHUP for _fd, event in poller.poll(seconds * 1000))

@@ -219,6 +219,8 @@ def test_part_of_a_lease(lab: Lab) -> None:
         part = thaw(first, lease="both")
         assert part["held"] is True
         assert (state(first), state(second)) == ("thawed", "frozen")
+        with pytest.raises(Failed, match="thawed on request"):
+            freeze(first, second, lease="both")
         rest = thaw(first, second, lease="both")
         assert rest["changed"]
         assert rest["held"] is False

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import ask
 
-from tests.kernel.lab import MIB, Lab, run
+from tests.kernel.lab import FSTYPES, MIB, Lab, run
 from tests.kernel.modules import Failed, call, freeze, info, state, thaw
-from tests.kernel.processes import wait_for
 
 
 def mountpoints(answer: dict[str, Any]) -> list[str]:
@@ -38,11 +39,6 @@ def test_two_paths_a_file_and_a_symlink_are_one(lab: Lab, tmp_path: Path) -> Non
         assert thaw(folder / "file", lease="l")["held"] is True
 
 
-def unmount(path: Path) -> None:
-    """Unmount what a guard had frozen: it lets go of that a moment after its answer."""
-    wait_for(lambda: run("umount", path, check=False).returncode == 0, 5)
-
-
 def test_bind_mounts_are_one(lab: Lab, tmp_path: Path) -> None:
     with lab.filesystem("xfs") as one:
         (one.mountpoint / "inside").mkdir()
@@ -63,8 +59,8 @@ def test_bind_mounts_are_one(lab: Lab, tmp_path: Path) -> None:
             assert state(one) == "frozen"
             assert thaw(file, lease="l")["held"] is True
         finally:
-            unmount(folder)
-            unmount(file)
+            run("umount", folder)
+            run("umount", file)
 
 
 def test_btrfs_subvolumes_are_one(lab: Lab, tmp_path: Path) -> None:
@@ -76,7 +72,7 @@ def test_btrfs_subvolumes_are_one(lab: Lab, tmp_path: Path) -> None:
             assert len(answer["filesystems"]) == 1
             assert thaw(tmp_path, one, lease="l")["held"] is True
         finally:
-            unmount(tmp_path)
+            run("umount", tmp_path)
 
 
 def test_inner_before_outer(lab: Lab) -> None:
@@ -191,6 +187,21 @@ def test_cannot_be_unmounted_by_accident(lab: Lab) -> None:
         assert thaw(one, lease="l")["held"] is True
 
 
+@pytest.mark.parametrize("fstype", FSTYPES)
+def test_can_be_unmounted_the_moment_that_it_is_thawed(lab: Lab, fstype: str) -> None:
+    """No process of the guard's has it open any more when the guard answers."""
+    umount = ctypes.CDLL(None, use_errno=True).umount
+    with lab.filesystem(fstype) as one, lab.filesystem("ext4") as other:
+        for _round in range(5):
+            freeze(one, other, lease="l")
+            answer = ask("l", {"op": "thaw"})
+            refused = umount(bytes(one.mountpoint))
+            assert refused == 0, os.strerror(ctypes.get_errno())
+            one.mount()
+            assert answer is not None
+            assert answer["held"] is True
+
+
 @pytest.mark.parametrize("way", ["request", "deadline", "path"])
 def test_lazily_unmounted(lab: Lab, way: str) -> None:
     with lab.filesystem("ext4") as one:
@@ -281,7 +292,7 @@ def test_remount_ro_and_back(lab: Lab, tmp_path: Path) -> None:
             assert state(one) == "thawed"
             (tmp_path / "x").write_text("still writable")
     finally:
-        unmount(tmp_path)
+        run("umount", tmp_path)
 
 
 def test_a_thousand_paths(lab: Lab) -> None:

@@ -38,6 +38,7 @@ REASONS = (
     "is held by another guard",
     "freezes a filesystem of this set just now, and was first",
     "was thawed by somebody else",
+    "was thawed on request",
     "a thaw was asked for",
     "was not frozen when the deadline",
     "the freeze was not held",

@@ -38,6 +38,9 @@ class _Family:
     def stop_freezing(self) -> None:
         self._board.header.stop = 1
 
+    def let_go(self) -> None:
+        """There is nobody."""
+
 
 class Kernel:
     """FITHAW on filesystems that do not exist; ``frozen`` are the numbers of those left."""
