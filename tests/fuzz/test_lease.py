@@ -20,9 +20,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzz.strategies import JSON, cut, like
-from tests.unit.records import MEMBER
+from tests.unit.records import ENDED, MEMBER
 
-ENDED = {"held": True, "thawed_by": "deadline", "frozen_seconds": 1.5, "reported": False}
 RECORD = {
     "lease": {"name": "x", "deadline": None, "guard_pid": 1},
     "filesystems": [MEMBER],

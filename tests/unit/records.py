@@ -17,6 +17,7 @@ MEMBER = {
     "device": "8:1",
     "method": "freeze",
 }
+ENDED = {"held": True, "thawed_by": "deadline", "frozen_seconds": 1.5, "reported": False}
 
 
 def record(name: str = "x", **more: Any) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from ansible_collections.quiesce.storage.plugins.module_utils._guard_client impo
     held_leases,
 )
 
-from tests.unit.records import MEMBER
+from tests.unit.records import record
 
 LEASE = {"name": "x", "guard_pid": 4711, "deadline": "2026-11-21T01:06:55.000000Z"}
-RECORD: dict[str, Any] = {"lease": LEASE, "filesystems": [MEMBER], "ended": None}
+RECORD = record(lease=LEASE)
 
 
 def held(guarded: bool = True, **status: Any) -> Held:

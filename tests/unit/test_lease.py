@@ -19,15 +19,9 @@ from ansible_collections.quiesce.storage.plugins.module_utils import _ioctl, _le
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
 from ansible_collections.quiesce.storage.plugins.module_utils._mounts import Mount, Place
 
-from tests.unit.records import MEMBER, put, record
+from tests.unit.records import ENDED, MEMBER, put, record
 
-ENDED = {
-    "held": True,
-    "thawed_by": "deadline",
-    "frozen_seconds": 1.5,
-    "failure": None,
-    "reported": False,
-}
+TOLD = {**ENDED, "failure": None}
 
 
 @pytest.mark.parametrize("name", ["a", "A.b_c-9", ".", "..", "-", "_", "0", "x" * 64])
@@ -45,7 +39,7 @@ def test_bad_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "good", [record(), record(ended=dict(ENDED)), record(filesystems=[]), record(later="more")]
+    "good", [record(), record(ended=dict(TOLD)), record(filesystems=[]), record(later="more")]
 )
 def test_what_is_written_is_read(run_folder: Path, good: dict[str, Any]) -> None:
     put(run_folder, "x", None)
@@ -94,8 +88,8 @@ def test_what_is_written_is_read(run_folder: Path, good: dict[str, Any]) -> None
         record(ended="deadline"),
         record(ended=[1]),
         *[
-            record(ended={k: v for k, v in ENDED.items() if k != key})
-            for key in ENDED
+            record(ended={k: v for k, v in TOLD.items() if k != key})
+            for key in TOLD
             if key != "failure"
         ],
     ],
@@ -128,7 +122,7 @@ def test_a_write_that_fails_leaves_the_old_record(
 
     monkeypatch.setattr(os, "pwrite", no_room)
     with pytest.raises(OSError, match="No space"):
-        _lease.write("x", record(ended=dict(ENDED)))
+        _lease.write("x", record(ended=dict(TOLD)))
     assert _lease.read("x") == record()
 
 
@@ -139,10 +133,10 @@ def test_later_records_take_no_more_room(run_folder: Path) -> None:
     sizes = {path.stat().st_blocks for path in (run_folder / "lease-x").glob("record*")}
     assert len(sizes) == 1
     for writer in (_lease.GUARD, _lease.SECOND, _lease.OTHER, _lease.GUARD):
-        _lease.write("x", record(ended=dict(ENDED)), writer)
+        _lease.write("x", record(ended=dict(TOLD)), writer)
         assert {path.stat().st_ino for path in (run_folder / "lease-x").glob("record*")} == before
         assert {path.stat().st_blocks for path in (run_folder / "lease-x").glob("record*")} == sizes
-    assert _lease.read("x") == record(ended=ENDED)
+    assert _lease.read("x") == record(ended=TOLD)
 
 
 def test_conclude_and_mark_reported(run_folder: Path) -> None:
@@ -150,9 +144,9 @@ def test_conclude_and_mark_reported(run_folder: Path) -> None:
     _lease.mark_reported("x")
     assert _lease.read("x") == record()
     _lease.conclude("x", True, "deadline", 1.5)
-    assert _lease.read("x") == record(ended=ENDED)
+    assert _lease.read("x") == record(ended=TOLD)
     _lease.mark_reported("x")
-    assert _lease.read("x") == record(ended={**ENDED, "reported": True})
+    assert _lease.read("x") == record(ended={**TOLD, "reported": True})
 
 
 def test_how_it_ended_is_said_once(run_folder: Path) -> None:
@@ -161,7 +155,7 @@ def test_how_it_ended_is_said_once(run_folder: Path) -> None:
     _lease.conclude("x", False, "deadline", 1.5, writer=_lease.SECOND)
     _lease.mark_reported("x")
     _lease.conclude("x", True, "other", 7.0, writer=_lease.GUARD)
-    said = {**ENDED, "held": False, "reported": True}
+    said = {**TOLD, "held": False, "reported": True}
     assert _lease.read("x") == record(ended=said)
 
 
@@ -180,7 +174,7 @@ def test_two_that_say_how_it_ended_at_once(
 
     monkeypatch.setattr(_lease, "exchange", overtaken)
     _lease.conclude("x", True, "deadline", 1.5, writer=_lease.SECOND)
-    assert _lease.read("x") == record(ended=ENDED)
+    assert _lease.read("x") == record(ended=TOLD)
 
 
 def test_a_record_that_was_replaced_while_it_was_read(
@@ -248,14 +242,14 @@ def test_forget_leaves_what_is_not_its_own(run_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "days", "claimed", "stays"),
     [
-        (record(ended=dict(ENDED)), 2, False, False),
+        (record(ended=dict(TOLD)), 2, False, False),
         (b"garbage", 2, False, False),
         (None, 2, False, False),
-        (record(ended=dict(ENDED)), 0, False, True),
+        (record(ended=dict(TOLD)), 0, False, True),
         (b"garbage", 0, False, True),
         # Not ended: what is frozen may still be so, however long ago.
         (record(), 2, False, True),
-        (record(ended=dict(ENDED)), 2, True, True),
+        (record(ended=dict(TOLD)), 2, True, True),
     ],
 )
 def test_forget_old(run_folder: Path, content: Any, days: int, claimed: bool, stays: bool) -> None:

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease, _rival
 
-from tests.unit.records import MEMBER, put
+from tests.unit.records import ENDED, put, record
 
-ENDED = {"held": True, "thawed_by": "deadline", "frozen_seconds": 1.5, "reported": False}
 Other = Callable[..., None]
 
 
@@ -27,8 +26,7 @@ def other(run_folder: Path) -> Iterator[Other]:
     locks: list[int] = []
 
     def make(name: str, phase: str, *, guarded: bool = True, **more: Any) -> None:
-        content = {"lease": {"name": name}, "phase": phase, "filesystems": [MEMBER], **more}
-        folder = put(run_folder, name, content)
+        folder = put(run_folder, name, record(name, phase=phase, **more))
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
         locks.append(lock)
         if guarded:
