@@ -102,7 +102,7 @@ def test_it_reads_the_copy_and_not_the_original(still: Path, filesystem: Filesys
 
 
 def test_a_snapshot_of_a_busy_filesystem_is_not_verified(filesystem: Filesystem) -> None:
-    """Sooner or later: a btrfs is clean whenever its last fsync, or another's, was a whole commit."""
+    """Sooner or later: a btrfs is clean whenever the last fsync on it was a whole commit."""
     deadline = time.monotonic() + PATIENCE
     verified = True
     with load(filesystem) as writers, (filesystem.mountpoint / "synced").open("ab") as file:
