@@ -45,7 +45,7 @@ class Row(ctypes.Structure):
         ("broken", ctypes.c_double),
         ("flush_seconds", ctypes.c_double),
         ("started", ctypes.c_double),
-        # When the kernel was last asked to freeze it.
+        # When the kernel was last asked to freeze it; the witness rests only after that.
         ("calling", ctypes.c_double),
         ("done", ctypes.c_double),
         ("thawed", ctypes.c_double),

@@ -184,9 +184,9 @@ class Freeze:
                 **self.result(False, own.facts()),
             )
         missing = [each for each in self.set if not own.holds(each.device)]
-        known = {each["device"]: each for each in (own.status or own.record)["filesystems"]}
         if missing:
             each = missing[0]
+            known = {one["device"]: one for one in (own.status or own.record)["filesystems"]}
             why = "is in use and does not hold %s" % each
             if each.device in known:
                 by_others = known[each.device].get("broken", True)

@@ -9,12 +9,13 @@ of a set is then about as long as that of one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
 import threading
 import time
-from typing import Callable, NoReturn, Sequence
+from typing import Callable, Iterator, NoReturn, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _ioctl
 from ansible_collections.quiesce.storage.plugins.module_utils._board import (
@@ -42,10 +43,11 @@ FLUSHED, DONE = b"F", b"D"
 # as short (measured: the floor of a freeze is 25 to 40 ms).
 _FLUSHED_SECONDS = 0.2
 _FLUSH_ROUNDS = 5
-# A freeze takes one grace period of the kernel's RCU (measured: 30 to 40 ms), and less
-# than a millisecond right after a thaw: then the witness may come too late, and one
-# pause of a grace period lets the next attempt take its full time.
-_ATTEMPTS = 5
+# A freeze takes one grace period of the kernel's RCU (measured: 30 to 40 ms), and less than a
+# millisecond right after a thaw: then the witness may come too late. So it may on a host with one
+# processor, which has no grace periods: an idle btrfs is frozen there before anybody else runs.
+_ROUNDS = 3
+# Enough of a pause for the next freeze to take its full time.
 _GRACE_SECONDS = 0.05
 # For a witness to begin its call. A later one is seen to be late.
 _BEGIN_SECONDS = 0.02
@@ -180,17 +182,61 @@ class _Team:
         begun = row.entering
         os.write(member.start, b"W")
         _wait(lambda: row.entering > begun, _BEGIN_SECONDS)
-        for _attempt in range(_ATTEMPTS):
-            row.calling = now()
-            _ioctl.freeze(member.fd)
-            returned = now()
-            if self._stopped() or _armed(row, member, returned):
-                return returned
+        for _round in range(_ROUNDS):
+            for attempt in (_freeze, _freeze_again):
+                returned = attempt(row, member)
+                if self._stopped() or _armed(row, member, returned):
+                    return returned
             _undo(member.fd)
             time.sleep(_GRACE_SECONDS)
             if self._stopped():
                 break
         raise OSError(NO_WITNESS, "no witness")
+
+
+def _freeze(row: Row, member: Member) -> float:
+    """When the kernel said that it is frozen."""
+    row.calling = now()
+    _ioctl.freeze(member.fd)
+    return now()
+
+
+def _freeze_again(row: Row, member: Member) -> float:
+    """Thaw what the witness was late for, and freeze it at once; when the kernel said that it is.
+
+    By now the witness sleeps on it. A thaw lets its call go on, and a freeze waits for the end of
+    that: meanwhile the next call begins.
+    """
+    _wait(lambda: asleep(member.witness, row.task), _BEGIN_SECONDS)
+    with _in_turn(0, row.task):
+        # The witness is not to rest when it wakes, which may be before the kernel is asked.
+        row.calling = now() + _BEGIN_SECONDS
+        _undo(member.fd)
+        _ioctl.freeze(member.fd)
+        return now()
+
+
+@contextlib.contextmanager
+def _in_turn(*threads: int) -> Iterator[None]:
+    """Have none of these threads (0: this one) take the processor from another when it wakes."""
+    turns = [each for each in threads if _scheduled(each, os.SCHED_OTHER, os.SCHED_BATCH)]
+    try:
+        yield
+    finally:
+        for each in turns:
+            _scheduled(each, os.SCHED_BATCH, os.SCHED_OTHER)
+
+
+def _scheduled(thread: int, before: int, policy: int) -> bool:
+    """Whether a thread that was scheduled by the policy ``before`` is by ``policy`` now."""
+    try:
+        if os.sched_getscheduler(thread) != before:
+            return False
+        os.sched_setscheduler(thread, policy, os.sched_param(0))
+    except OSError:
+        # It has ended, or this is not allowed here: the order is only less certain then.
+        return False
+    return True
 
 
 def _armed(row: Row, member: Member, returned: float) -> bool:
