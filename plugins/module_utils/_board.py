@@ -38,6 +38,7 @@ class Row(ctypes.Structure):
 
     _fields_ = [
         ("status", ctypes.c_int64),
+        # Why it could not be frozen.
         ("errno", ctypes.c_int64),
         # Nobody of ours has to thaw it (any more).
         ("released", ctypes.c_int64),
@@ -109,7 +110,7 @@ class Board:
     def refused(self) -> dict[str, Any] | None:
         """Which row could not be frozen, and why; None where there is none."""
         for number, row in enumerate(self.rows):
-            if row.status == FAILED:
+            if row.errno:
                 reason = "witness" if row.errno == NO_WITNESS else "errno"
                 return {"reason": reason, "row": number, "errno": row.errno}
         return None

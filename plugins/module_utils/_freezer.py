@@ -77,6 +77,10 @@ def freezer(
     os._exit(0)
 
 
+class _NotThawedError(OSError):
+    """What froze, but could not be watched, could not be thawed either."""
+
+
 class _Team:
     """A thread for each member, since a call that blocks must not keep the others waiting."""
 
@@ -166,8 +170,9 @@ class _Team:
         try:
             row.done = self._freeze_watched(row, self._members[number])
         except OSError as error:
-            row.errno = error.errno or 0
-            row.status = FAILED
+            row.errno = error.errno or errno.EIO
+            # What could not be thawed again is for the guard to thaw.
+            row.status = FROZEN if isinstance(error, _NotThawedError) else FAILED
             return
         row.status = FROZEN
 
@@ -263,7 +268,7 @@ def _undo(fd: int) -> None:
         _ioctl.thaw(fd)
     except OSError as error:
         if error.errno != errno.EINVAL:
-            raise
+            raise _NotThawedError(*error.args) from error
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> None:

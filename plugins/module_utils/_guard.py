@@ -119,8 +119,7 @@ class Guard:
     def _tick(self) -> None:
         moment = now()
         limit = self._request["freeze_timeout"]
-        if self._phase == _lease.HOLDING:
-            self._look()
+        self._look()
         if self._second_missing and self._phase != _lease.ENDED and moment >= self._second_retry:
             self._replace_second()
         flush_limit = self._request["flush_timeout"] + limit
@@ -145,7 +144,9 @@ class Guard:
             self._end("deadline")
 
     def _look(self) -> None:
-        if self._proof.look():
+        # Before and after, the proof has nothing to say: what a call of the kernel's that was
+        # given up on has frozen late has no witness, and is ours to thaw all the same.
+        if self._phase == _lease.HOLDING and self._proof.look():
             self._note()
             self._tell({"event": "broken"})
 

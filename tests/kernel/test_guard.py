@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import ask
 from ansible_collections.quiesce.storage.plugins.module_utils._superblock import Reader
 
 from tests.kernel.guarded import LEASE, Frozen, begun
@@ -243,6 +244,20 @@ def test_freeze_timeout(lab: Lab) -> None:
             with pytest.raises(Failed, match="freeze_timeout"):
                 freeze(slow, lease=LEASE, freeze_timeout=1, flush=False)
         wait_for(lambda: not of_lease(LEASE), 30)
+        assert state(slow) == "thawed"
+
+
+def test_a_late_freeze_is_thawed_whoever_asks_meanwhile(lab: Lab) -> None:
+    with lab.filesystem("xfs", size=512 * MIB) as slow:
+        with throttled(slow.device, 4 * MIB):
+            (slow.mountpoint / "dirty").write_bytes(os.urandom(16 * MIB))
+            with pytest.raises(Failed, match="freeze_timeout"):
+                freeze(slow, lease=LEASE, freeze_timeout=1, flush=False)
+            asked = 0
+            while ask(LEASE, {"op": "status"}):
+                asked += 1
+        assert asked > 10
+        wait_for(lambda: not of_lease(LEASE), 5)
         assert state(slow) == "thawed"
 
 

@@ -1,0 +1,71 @@
+# Copyright: (c) 2026, quiesce.storage contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A freezer whose witness is always late, on a kernel that answers as these tests say."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+import pytest
+from ansible_collections.quiesce.storage.plugins.module_utils import _freezer, _ioctl
+from ansible_collections.quiesce.storage.plugins.module_utils._board import FAILED, Board
+from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
+
+
+@pytest.fixture
+def member() -> Iterator[Member]:
+    """Give a filesystem whose witness, this process, is never seen asleep on it."""
+    made = Member(fd=-1, directory=True, remount=False, level=0)
+    made.witness = os.getpid()
+    made.wake, made.start = os.pipe()
+    yield made
+    os.close(made.wake)
+    os.close(made.start)
+
+
+def freeze(
+    member: Member, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> tuple[Board, list[str]]:
+    """Freeze where a thaw is refused with this errno, if any; the board, and what was asked."""
+    asked: list[str] = []
+
+    def thaw(_fd: int) -> None:
+        asked.append("thaw")
+        if refusal:
+            raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(_ioctl, "freeze", lambda _fd: asked.append("freeze"))
+    monkeypatch.setattr(_ioctl, "thaw", thaw)
+    board = Board(1)
+    _freezer._Team(board, [member]).freeze()
+    return board, asked
+
+
+def test_what_cannot_be_watched_is_thawed(member: Member, monkeypatch: pytest.MonkeyPatch):
+    board, asked = freeze(member, monkeypatch, 0)
+    assert asked == ["freeze", "thaw"] * 6
+    assert board.rows[0].status == FAILED
+    assert board.held() == []
+    refused = board.refused()
+    assert refused and refused["reason"] == "witness"
+
+
+def test_nor_is_it_frozen_once_somebody_else_has_thawed_it(
+    member: Member, monkeypatch: pytest.MonkeyPatch
+):
+    board, asked = freeze(member, monkeypatch, errno.EINVAL)
+    assert asked == ["freeze", "thaw"] * 6
+    assert board.held() == []
+
+
+def test_what_cannot_be_thawed_again_stays_with_the_guard(
+    member: Member, monkeypatch: pytest.MonkeyPatch
+):
+    board, asked = freeze(member, monkeypatch, errno.EIO)
+    assert asked == ["freeze", "thaw"]
+    assert board.held() == [0]
+    refused = board.refused()
+    assert refused and (refused["reason"], refused["errno"]) == ("errno", errno.EIO)
