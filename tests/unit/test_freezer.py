@@ -50,7 +50,8 @@ def test_what_cannot_be_watched_is_thawed(member: Member, monkeypatch: pytest.Mo
     assert board.rows[0].status == FAILED
     assert board.held() == []
     refused = board.refused()
-    assert refused and refused["reason"] == "witness"
+    assert refused
+    assert refused["reason"] == "witness"
 
 
 def test_nor_is_it_frozen_once_somebody_else_has_thawed_it(
@@ -68,4 +69,5 @@ def test_what_cannot_be_thawed_again_stays_with_the_guard(
     assert asked == ["freeze", "thaw"]
     assert board.held() == [0]
     refused = board.refused()
-    assert refused and (refused["reason"], refused["errno"]) == ("errno", errno.EIO)
+    assert refused
+    assert (refused["reason"], refused["errno"]) == ("errno", errno.EIO)
