@@ -190,7 +190,8 @@ class _Team:
         for _round in range(_ROUNDS):
             for attempt in (_freeze, _freeze_again):
                 returned = attempt(row, member)
-                if self._stopped() or _armed(row, member, returned):
+                # Where the set is given up, the guard thaws, and does not wait for a witness.
+                if self._stopped() or _armed(row, member, returned, self._stopped):
                     return returned
             _undo(member.fd)
             time.sleep(_GRACE_SECONDS)
@@ -244,8 +245,8 @@ def _scheduled(thread: int, before: int, policy: int) -> bool:
     return True
 
 
-def _armed(row: Row, member: Member, returned: float) -> bool:
-    """Whether the freeze is unbroken from the very start, and watched.
+def _armed(row: Row, member: Member, returned: float, stopped: Callable[[], bool]) -> bool:
+    """Whether the freeze is unbroken from the very start, and watched; or ``stopped``.
 
     The witness had begun its call before the freeze was complete, has not ended it, and sleeps.
     """
@@ -256,10 +257,10 @@ def _armed(row: Row, member: Member, returned: float) -> bool:
 
     if not still() or row.entered > returned:
         return False
-    _wait(lambda: asleep(member.witness, row.task) or not still(), _ASLEEP_SECONDS)
+    _wait(lambda: asleep(member.witness, row.task) or not still() or stopped(), _ASLEEP_SECONDS)
     if asleep(member.witness, row.task) and still():
         row.armed = call
-    return row.armed == call
+    return stopped() or row.armed == call
 
 
 def _undo(fd: int) -> None:

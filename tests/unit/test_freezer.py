@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils import _freezer, _ioctl
 from ansible_collections.quiesce.storage.plugins.module_utils._board import FAILED, Board
 from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
+from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 
 
 @pytest.fixture
@@ -71,3 +73,20 @@ def test_what_cannot_be_thawed_again_stays_with_the_guard(
     refused = board.refused()
     assert refused
     assert (refused["reason"], refused["errno"]) == ("errno", errno.EIO)
+
+
+def test_a_witness_is_not_waited_for_once_the_set_is_given_up(
+    member: Member, monkeypatch: pytest.MonkeyPatch
+):
+    board = Board(1)
+    row = board.rows[0]
+    monkeypatch.setattr(_ioctl, "freeze", lambda _fd: None)
+    # It has begun its call, and gets no processor to fall asleep in it.
+    row.entering = 1
+    giving_up = threading.Timer(0.2, lambda: setattr(board.header, "stop", 1))
+    giving_up.start()
+    began = now()
+    _freezer._Team(board, [member]).freeze()
+    giving_up.join()
+    assert now() - began < 2
+    assert (row.armed, board.held()) == (0, [0])
