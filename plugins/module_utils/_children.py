@@ -93,13 +93,18 @@ def let_go(members: Sequence[Member]) -> None:
             os.close(member.fd)
 
 
-def asleep(pid: int, task: int = 0) -> bool:
-    """Whether a process, or one task of it, is in uninterruptible sleep (state D)."""
+def asleep(pid: int, task: int = 0) -> bool | None:
+    """Whether a process, or one task of it, is in uninterruptible sleep (state D).
+
+    None where that cannot be seen, as without a free descriptor.
+    """
     try:
         with open("/proc/%d/task/%d/stat" % (pid, task or pid), "rb") as stream:
             return stream.read().rpartition(b")")[2].split()[0] == b"D"
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
+    except OSError:
+        return None
 
 
 def change_nothing(fd: int, directory: bool) -> None:

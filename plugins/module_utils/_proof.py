@@ -84,16 +84,21 @@ class Proof:
         return self.possible and all(row.status == FROZEN and not row.broken for row in rows)
 
     def _whole(self, number: int, row: Row, member: Member) -> bool:
+        """Nothing says that it was thawed. What cannot be seen does not: it is ours to thaw."""
         if member.remount:
             return bool(os.fstatvfs(member.fd).f_flag & os.ST_RDONLY)
         if member.witness:
-            return bool(row.completed < row.armed and asleep(member.witness, row.task))
+            # Where it is not seen, it says itself when it woke.
+            return row.completed < row.armed and asleep(member.witness, row.task) is not False
         try:
             if self._reader is not None and self._reader.state(member.fd) != STATE_FROZEN:
                 return False
         except SuperblockError:
             self.possible = False
-        return self._written[number] == _sectors_written(self._devices[number])
+        before, written = self._written[number], _sectors_written(self._devices[number])
+        if written is None and before is not None:
+            self.possible = False
+        return written in (None, before)
 
 
 def _sectors_written(devices: Sequence[str]) -> int | None:

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -104,6 +106,27 @@ def test_witness_killed_does_not_thaw_and_is_not_mistaken(frozen: Frozen) -> Non
     assert frozen.state() == "frozen"
     # It cannot die before the thaw, so it still proves the freeze.
     assert thaw(frozen.filesystem, lease=LEASE)["held"] is True
+
+
+def test_guard_that_cannot_look_does_not_let_go(filesystem: Filesystem) -> None:
+    """It may open no file any more, and so cannot see whether its witness sleeps."""
+    held = Frozen(filesystem, timeout=4)
+    with contextlib.ExitStack() as stack:
+        stack.callback(thaw, filesystem)
+        stack.callback(held.close)
+        descriptors = Path(f"/proc/{held.guard}/fd")
+        limit = max(int(each.name) for each in descriptors.iterdir()) + 1
+        # Those below its last one are taken by who talks to it.
+        while len(list(descriptors.iterdir())) < limit:
+            line = stack.enter_context(socket.socket(socket.AF_UNIX))
+            line.connect(f"/run/quiesce/lease-{LEASE}/socket")
+            time.sleep(0.05)
+        resource.prlimit(held.guard, resource.RLIMIT_NOFILE, (limit, limit))
+        time.sleep(1)
+        assert held.state() == "frozen"
+        assert held.guard in of_lease(LEASE)
+        held.thaws_within(4)
+    wait_for(lambda: not of_lease(LEASE), 5)
 
 
 def test_all_killed_at_once_is_seen_and_can_be_thawed(frozen: Frozen) -> None:

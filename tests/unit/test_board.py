@@ -116,6 +116,19 @@ def test_writes_to_a_frozen_filesystems_devices_break_it(monkeypatch: pytest.Mon
     assert proof.look() == []
 
 
+def test_what_cannot_be_seen_stays_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int | None] = [1000]
+    monkeypatch.setattr(_proof, "_sectors_written", lambda _devices: written[0])
+    board = Board(1)
+    board.rows[0].status = FROZEN
+    proof = Proof(board, [Member(-1, True, False, 0)], [["8:1"]], True)
+    proof.begin()
+    written[0] = None
+    assert proof.look() == []
+    assert board.held() == [0]
+    assert not proof.held()
+
+
 @pytest.mark.parametrize(
     ("woke", "thawed_at", "broken"),
     [(0.0, 5.0, 0.0), (5.1, 5.0, 0.0), (4.9, 5.0, 4.9)],
