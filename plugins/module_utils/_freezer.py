@@ -272,7 +272,7 @@ def _undo(fd: int) -> None:
             raise _NotThawedError(*error.args) from error
 
 
-def _wait(condition: Callable[[], bool], seconds: float) -> None:
+def _wait(condition: Callable[[], object], seconds: float) -> None:
     """Look again and again, but ever more slowly.
 
     What is waited for may want the processor that looking takes.
