@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 
@@ -58,15 +59,27 @@ def _thaw(each: dict[str, str]) -> bool:
         if each["method"] == "remount_ro":
             _ioctl.set_read_only(place.fd, False)
             return True
-        with contextlib.suppress(OSError):
-            _ioctl.thaw(place.fd)
-        return Reader().state(place.fd) == THAWED
-    except SuperblockError:
-        return True
+        return _thawed(place.fd)
     except OSError:
         return False
     finally:
         os.close(place.fd)
+
+
+def _thawed(fd: int) -> bool:
+    """Thaw it once: a second time could take away a freeze of somebody else's."""
+    try:
+        _ioctl.thaw(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    else:
+        return True
+    # It is thawed, or still being frozen.
+    try:
+        return Reader().state(fd) == THAWED
+    except SuperblockError:
+        return True
 
 
 def _find(each: dict[str, str]) -> Place | None:
