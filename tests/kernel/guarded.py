@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
@@ -36,6 +37,14 @@ class Frozen:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def connected(lease: str = LEASE) -> socket.socket:
+    """A connection to the guard."""
+    line = socket.socket(socket.AF_UNIX)
+    line.settimeout(10)
+    line.connect(f"/run/quiesce/lease-{lease}/socket")
+    return line
 
 
 def begun(phase: str) -> int:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ module = importlib.import_module("ansible_collections.quiesce.storage.plugins.mo
 with patch_module_args(arguments):
     module.main()
 """
+
+
+def seconds(iso: str) -> float:
+    """Seconds since 1970 of a time that a module returned."""
+    return datetime.fromisoformat(iso.replace("Z", "+00:00")).timestamp()
 
 
 class Failed(Exception):

@@ -16,7 +16,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._guard_client impo
 
 from tests.kernel.lab import MIB, Filesystem, Lab
 from tests.kernel.lab.throttle import throttled
-from tests.kernel.modules import Failed, call, freeze, info, state, thaw
+from tests.kernel.modules import Failed, call, freeze, info, seconds, state, thaw
 from tests.kernel.processes import of_lease, wait_for
 
 LEASE = "agreed"
@@ -27,10 +27,6 @@ LONG_AHEAD = 15.0
 
 def iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat()
-
-
-def seconds(text: str) -> float:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def arm(*paths: Any, at: float, **options: Any) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import ask
 from ansible_collections.quiesce.storage.plugins.module_utils._superblock import Reader
 
-from tests.kernel.guarded import LEASE, Frozen, begun
+from tests.kernel.guarded import LEASE, Frozen, begun, connected
 from tests.kernel.lab import MIB, Filesystem, Lab, run, throttled
 from tests.kernel.modules import Failed, arguments_of, environment, freeze, parse, state, thaw
 from tests.kernel.processes import (
@@ -118,8 +117,7 @@ def test_guard_that_cannot_look_does_not_let_go(filesystem: Filesystem) -> None:
         limit = max(int(each.name) for each in descriptors.iterdir()) + 1
         # Those below its last one are taken by who talks to it.
         while len(list(descriptors.iterdir())) < limit:
-            line = stack.enter_context(socket.socket(socket.AF_UNIX))
-            line.connect(f"/run/quiesce/lease-{LEASE}/socket")
+            stack.enter_context(connected())
             time.sleep(0.05)
         resource.prlimit(held.guard, resource.RLIMIT_NOFILE, (limit, limit))
         time.sleep(1)
@@ -260,12 +258,16 @@ def test_killed_while_storage_is_slow(lab: Lab, victims: str) -> None:
                 os.close(fd)
 
 
+def give_up_freezing(slow: Filesystem) -> None:
+    (slow.mountpoint / "dirty").write_bytes(os.urandom(16 * MIB))
+    with pytest.raises(Failed, match="freeze_timeout"):
+        freeze(slow, lease=LEASE, freeze_timeout=1, flush=False)
+
+
 def test_freeze_timeout(lab: Lab) -> None:
     with lab.filesystem("xfs", size=512 * MIB) as slow:
         with throttled(slow.device, 4 * MIB):
-            (slow.mountpoint / "dirty").write_bytes(os.urandom(16 * MIB))
-            with pytest.raises(Failed, match="freeze_timeout"):
-                freeze(slow, lease=LEASE, freeze_timeout=1, flush=False)
+            give_up_freezing(slow)
         wait_for(lambda: not of_lease(LEASE), 30)
         assert state(slow) == "thawed"
 
@@ -273,9 +275,7 @@ def test_freeze_timeout(lab: Lab) -> None:
 def test_a_late_freeze_is_thawed_whoever_asks_meanwhile(lab: Lab) -> None:
     with lab.filesystem("xfs", size=512 * MIB) as slow:
         with throttled(slow.device, 4 * MIB):
-            (slow.mountpoint / "dirty").write_bytes(os.urandom(16 * MIB))
-            with pytest.raises(Failed, match="freeze_timeout"):
-                freeze(slow, lease=LEASE, freeze_timeout=1, flush=False)
+            give_up_freezing(slow)
             asked = 0
             while ask(LEASE, {"op": "status"}):
                 asked += 1
@@ -365,12 +365,10 @@ def test_nonsense_on_the_socket(lab: Lab, message: bytes) -> None:
     with lab.filesystem("ext4") as one:
         freeze(one, lease=LEASE)
         try:
-            with socket.socket(socket.AF_UNIX) as line:
-                line.connect(f"/run/quiesce/lease-{LEASE}/socket")
+            with connected() as line:
                 line.sendall(message)
                 time.sleep(0.05)
-            with socket.socket(socket.AF_UNIX) as line:
-                line.connect(f"/run/quiesce/lease-{LEASE}/socket")
+            with connected() as line:
                 line.sendall(b'{"op": "status"}\n')
                 line.settimeout(5)
                 assert json.loads(line.makefile("rb").readline())["held"] is True

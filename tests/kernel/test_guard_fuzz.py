@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.strategies import JSON, cut, like
+from tests.kernel.guarded import connected
 from tests.kernel.lab import Filesystem, Lab
 from tests.kernel.modules import freeze, state, thaw
 
@@ -62,14 +63,6 @@ def held(lab: Lab) -> Iterator[tuple[Filesystem, int]]:
         assert last["thawed_by"] == "request"
 
 
-def connected() -> socket.socket:
-    """A connection to the guard."""
-    line = socket.socket(socket.AF_UNIX)
-    line.settimeout(10)
-    line.connect(f"/run/quiesce/lease-{LEASE}/socket")
-    return line
-
-
 def status(line: socket.socket) -> dict[str, Any]:
     """What the guard says of itself."""
     line.sendall(b'{"op": "status"}\n')
@@ -81,7 +74,7 @@ def status(line: socket.socket) -> dict[str, Any]:
 def test_anything_said_to_it(
     held: tuple[Filesystem, int], said: bytes, reads: bool, hangs_up: bool
 ) -> None:
-    with connected() as line:
+    with connected(LEASE) as line:
         line.sendall(said)
         if hangs_up:
             line.shutdown(socket.SHUT_WR)
@@ -90,12 +83,12 @@ def test_anything_said_to_it(
             answers = line.makefile("rb").readlines()
             assert len(answers) == said.count(b"\n")
             assert all(isinstance(json.loads(answer)["ok"], bool) for answer in answers)
-        with connected() as other:
+        with connected(LEASE) as other:
             found = status(other)
     assert found["held"] is True
     assert found["phase"] == "held"
     assert found["lease"]["guard_pid"] == held[1]
     # Whatever a renewal said, the freeze has to outlast this test.
-    with connected() as line:
+    with connected(LEASE) as line:
         line.sendall(b'{"op": "renew", "timeout": 3600}\n')
         assert json.loads(line.makefile("rb").readline())["ok"] is True

@@ -15,14 +15,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils import _after, _io
 from ansible_collections.quiesce.storage.plugins.module_utils._mounts import Mount, Place
 from ansible_collections.quiesce.storage.plugins.module_utils._superblock import SuperblockError
 
-_MEMBER = {
-    "path": "/data",
-    "mountpoint": "/data",
-    "source": "/dev/sdb",
-    "fstype": "ext4",
-    "device": "8:16",
-    "method": "freeze",
-}
+from tests.unit.records import put, record
 
 
 class Reader:
@@ -51,7 +44,7 @@ class Reader:
     ],
 )
 def test_until_nothing_of_ours_is_left(
-    tmp_path: Path,
+    run_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     answers: Sequence[int],
     states: Sequence[str | None],
@@ -64,16 +57,13 @@ def test_until_nothing_of_ours_is_left(
             raise OSError(answer, os.strerror(answer))
 
     def find(_member: object) -> Place:
-        return Place("/data", os.open(tmp_path, os.O_RDONLY), True, Mount())
+        return Place("/data", os.open(run_folder, os.O_RDONLY), True, Mount())
 
-    monkeypatch.setattr(_lease, "RUN", str(tmp_path))
     monkeypatch.setattr(_ioctl, "thaw", thaw)
     monkeypatch.setattr(_after, "_find", find)
     monkeypatch.setattr(_after, "Reader", Reader)
     Reader.states = list(states)
-    (tmp_path / "lease-lost").mkdir()
-    record = {"lease": {"name": "lost"}, "phase": "held", "filesystems": [_MEMBER], "ended": None}
-    _lease.write("lost", record)
+    put(run_folder, "lost", record("lost", phase=_lease.HOLDING))
     _after.main("lost")
     assert (left, Reader.states) == ([], [])
     ended = (_lease.read("lost") or {})["ended"]
