@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 
@@ -68,12 +67,7 @@ def _thaw(each: dict[str, str]) -> bool:
 
 def _thawed(fd: int) -> bool:
     """Thaw it once: a second time could take away a freeze of somebody else's."""
-    try:
-        _ioctl.thaw(fd)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-    else:
+    if _ioctl.thaw(fd):
         return True
     # It is thawed, or still being frozen.
     try:

@@ -190,8 +190,10 @@ class _Team:
         for _round in range(_ROUNDS):
             for attempt in (_freeze, _freeze_again):
                 returned = attempt(row, member)
+                if _armed(row, member, returned, self._stopped):
+                    return returned
                 # Where the set is given up, the guard thaws, and does not wait for a witness.
-                if self._stopped() or _armed(row, member, returned, self._stopped):
+                if self._stopped():
                     return returned
             _undo(member.fd)
             time.sleep(_GRACE_SECONDS)
@@ -246,9 +248,10 @@ def _scheduled(thread: int, before: int, policy: int) -> bool:
 
 
 def _armed(row: Row, member: Member, returned: float, stopped: Callable[[], bool]) -> bool:
-    """Whether the freeze is unbroken from the very start, and watched; or ``stopped``.
+    """Whether the freeze is unbroken from the very start, and watched.
 
     The witness had begun its call before the freeze was complete, has not ended it, and sleeps.
+    For that it is waited for, unless ``stopped``.
     """
     call = row.entering
 
@@ -260,7 +263,7 @@ def _armed(row: Row, member: Member, returned: float, stopped: Callable[[], bool
     _wait(lambda: asleep(member.witness, row.task) or not still() or stopped(), _ASLEEP_SECONDS)
     if asleep(member.witness, row.task) and still():
         row.armed = call
-    return stopped() or row.armed == call
+    return row.armed == call
 
 
 def _undo(fd: int) -> None:
@@ -268,8 +271,7 @@ def _undo(fd: int) -> None:
     try:
         _ioctl.thaw(fd)
     except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise _NotThawedError(*error.args) from error
+        raise _NotThawedError(*error.args) from error
 
 
 def _wait(condition: Callable[[], object], seconds: float) -> None:

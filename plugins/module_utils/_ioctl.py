@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """FIFREEZE, FITHAW, syncfs and read-only reconfiguration, on file descriptors; tmpfs.
 
-Every function but the last takes an open descriptor of the filesystem (``O_PATH``
-does not do). All return nothing, and raise ``OSError`` with the kernel's errno.
+Those that ask something of a filesystem take an open descriptor of it (``O_PATH`` does
+not do). All raise ``OSError`` with the kernel's errno.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 _MEANING = {
     errno.EBUSY: "it is frozen already",
-    errno.EINVAL: "it is not frozen",
     errno.EOPNOTSUPP: "its filesystem type cannot be frozen",
     errno.ENOTTY: "its filesystem type cannot be frozen",
     errno.EPERM: "this needs CAP_SYS_ADMIN (become: true)",
@@ -40,6 +39,8 @@ _MEANING = {
     errno.EIO: "its storage returned an I/O error",
     errno.ENOSYS: "this kernel cannot do it (Linux 5.2 can)",
 }
+# What a thaw of one that is not frozen, or cannot be, is answered.
+_NOT_FROZEN = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY)
 
 
 def meaning(number: int) -> str:
@@ -55,9 +56,15 @@ def freeze(fd: int) -> None:
     fcntl.ioctl(fd, FIFREEZE, 0)
 
 
-def thaw(fd: int) -> None:
-    """FITHAW: ``EINVAL`` when user space does not hold the filesystem frozen alone."""
-    fcntl.ioctl(fd, FITHAW, 0)
+def thaw(fd: int) -> bool:
+    """FITHAW; whether user space held the filesystem frozen, and the kernel itself did not."""
+    try:
+        fcntl.ioctl(fd, FITHAW, 0)
+    except OSError as error:
+        if error.errno not in _NOT_FROZEN:
+            raise
+        return False
+    return True
 
 
 def flush(fd: int) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 from typing import Sequence
 
@@ -71,13 +70,11 @@ class Thawer:
         try:
             if member.remount:
                 _ioctl.set_read_only(member.fd, False)
-            else:
-                _ioctl.thaw(member.fd)
+            elif not _ioctl.thaw(member.fd):
+                row.broken = row.broken or now()
         except OSError as error:
-            if error.errno != errno.EINVAL or member.remount:
-                self.errors[number] = _ioctl.meaning(error.errno or 0)
-                return
-            row.broken = row.broken or now()
+            self.errors[number] = _ioctl.meaning(error.errno or 0)
+            return
         self.errors.pop(number, None)
         row.thawed = now()
         row.released = 1

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import posixpath
 from typing import Any, Sequence
@@ -234,14 +233,11 @@ class Thaw:
         """One FITHAW, no more: a second could take away a freeze of the kernel's own."""
         try:
             if each.method != "remount_ro":
-                _ioctl.thaw(each.fd)
-            elif os.fstatvfs(each.fd).f_flag & os.ST_RDONLY:
-                _ioctl.set_read_only(each.fd, False)
-            else:
+                return _ioctl.thaw(each.fd)
+            if not os.fstatvfs(each.fd).f_flag & os.ST_RDONLY:
                 return False
+            _ioctl.set_read_only(each.fd, False)
         except OSError as error:
-            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY):
-                return False
             raise QuiesceError(
                 "%s could not be thawed: %s" % (each, _ioctl.meaning(error.errno or 0)),
                 **self._result(False, dict(_NO_PROOF)),

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import threading
@@ -53,14 +52,17 @@ class Kernel:
         # What a thaw of a filesystem waits for.
         self.waits: dict[int, threading.Event] = {}
 
-    def thaw(self, fd: int) -> None:
+    def thaw(self, fd: int) -> bool:
         number = fd - _NOWHERE
         if number in self.waits:
             self.waits[number].wait()
-        if number in self.refuses or number not in self.frozen:
-            raise OSError(self.refuses.get(number, errno.EINVAL), "refused")
+        if number in self.refuses:
+            raise OSError(self.refuses[number], "refused")
+        if number not in self.frozen:
+            return False
         self.frozen.discard(number)
         self.thawed.append(number)
+        return True
 
 
 class Holding:

@@ -34,27 +34,28 @@ class Reader:
     ("answers", "states"),
     [
         # Thawed once, whatever it is then: that is of somebody else.
-        ([0], []),
-        ([errno.EINVAL], ["thawed"]),
-        ([errno.EINVAL], [None]),
-        ([errno.EINVAL, errno.EINVAL, 0], ["freezing", "freezing"]),
+        ([True], []),
+        ([False], ["thawed"]),
+        ([False], [None]),
+        ([False, False, True], ["freezing", "freezing"]),
         # The storage does not answer yet.
-        ([errno.EIO, errno.EIO, 0], []),
-        ([errno.EIO, errno.EINVAL], [None]),
+        ([errno.EIO, errno.EIO, True], []),
+        ([errno.EIO, False], [None]),
     ],
 )
 def test_until_nothing_of_ours_is_left(
     run_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    answers: Sequence[int],
+    answers: Sequence[bool | int],
     states: Sequence[str | None],
 ) -> None:
     left = list(answers)
 
-    def thaw(_fd: int) -> None:
+    def thaw(_fd: int) -> bool:
         answer = left.pop(0)
-        if answer:
-            raise OSError(answer, os.strerror(answer))
+        if isinstance(answer, bool):
+            return answer
+        raise OSError(answer, os.strerror(answer))
 
     def find(_member: object) -> Place:
         return Place("/data", os.open(run_folder, os.O_RDONLY), True, Mount())

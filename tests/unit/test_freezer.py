@@ -29,15 +29,16 @@ def member() -> Iterator[Member]:
 
 
 def freeze(
-    member: Member, monkeypatch: pytest.MonkeyPatch, refusal: int
+    member: Member, monkeypatch: pytest.MonkeyPatch, answer: bool | int
 ) -> tuple[Board, list[str]]:
-    """Freeze where a thaw is refused with this errno, if any; the board, and what was asked."""
+    """Freeze where a thaw gives this answer, or this errno; the board, and what was asked."""
     asked: list[str] = []
 
-    def thaw(_fd: int) -> None:
+    def thaw(_fd: int) -> bool:
         asked.append("thaw")
-        if refusal:
-            raise OSError(refusal, os.strerror(refusal))
+        if isinstance(answer, bool):
+            return answer
+        raise OSError(answer, os.strerror(answer))
 
     monkeypatch.setattr(_ioctl, "freeze", lambda _fd: asked.append("freeze"))
     monkeypatch.setattr(_ioctl, "thaw", thaw)
@@ -47,7 +48,7 @@ def freeze(
 
 
 def test_what_cannot_be_watched_is_thawed(member: Member, monkeypatch: pytest.MonkeyPatch):
-    board, asked = freeze(member, monkeypatch, 0)
+    board, asked = freeze(member, monkeypatch, True)
     assert asked == ["freeze", "thaw"] * 6
     assert board.rows[0].status == FAILED
     assert board.held() == []
@@ -59,7 +60,7 @@ def test_what_cannot_be_watched_is_thawed(member: Member, monkeypatch: pytest.Mo
 def test_nor_is_it_frozen_once_somebody_else_has_thawed_it(
     member: Member, monkeypatch: pytest.MonkeyPatch
 ):
-    board, asked = freeze(member, monkeypatch, errno.EINVAL)
+    board, asked = freeze(member, monkeypatch, False)
     assert asked == ["freeze", "thaw"] * 6
     assert board.held() == []
 

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import re
 import time
 from datetime import UTC, datetime
@@ -129,7 +131,6 @@ def test_an_error_carries_its_sentence_and_what_is_known() -> None:
     ("number", "words"),
     [
         (errno.EBUSY, "frozen already"),
-        (errno.EINVAL, "not frozen"),
         (errno.EOPNOTSUPP, "cannot be frozen"),
         (errno.ENOTTY, "cannot be frozen"),
         (errno.EPERM, "CAP_SYS_ADMIN"),
@@ -142,3 +143,35 @@ def test_an_error_carries_its_sentence_and_what_is_known() -> None:
 )
 def test_errnos_in_words(number: int, words: str) -> None:
     assert words in _ioctl.meaning(number)
+
+
+class Answer:
+    """What the kernel says: nothing, or this errno."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def ioctl(self, _fd: int, request: int, _argument: int) -> None:
+        assert request == _ioctl.FITHAW
+        if self._number:
+            raise OSError(self._number, os.strerror(self._number))
+
+
+@pytest.mark.parametrize(
+    ("number", "frozen"),
+    [(0, True), (errno.EINVAL, False), (errno.EOPNOTSUPP, False), (errno.ENOTTY, False)],
+)
+def test_what_a_thaw_says_of_the_filesystem(
+    monkeypatch: pytest.MonkeyPatch, number: int, frozen: bool
+) -> None:
+    monkeypatch.setattr(fcntl, "ioctl", Answer(number).ioctl)
+    assert _ioctl.thaw(-1) is frozen
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EPERM, errno.EBADF])
+def test_a_thaw_that_is_refused_says_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(fcntl, "ioctl", Answer(number).ioctl)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        _ioctl.thaw(-1)
