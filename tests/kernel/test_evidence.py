@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.lab import Filesystem, Lab
+from tests.kernel.lab import Filesystem, Lab, run
 from tests.kernel.modules import Failed, freeze, info, state, thaw
 from tests.kernel.processes import of_lease, wait_for
 
@@ -152,15 +152,19 @@ def test_info_does_not_wait_and_leaves_nothing(filesystem: Filesystem) -> None:
 
 
 @pytest.fixture
-def hung_task_panic() -> Iterator[None]:
-    """A host that panics on a task that sleeps for long. Nothing here sleeps for 120 s."""
+def hung_task_panic(tmp_path: Path) -> Iterator[None]:
+    """A host that panics on a task that sleeps for long, as seen from this mount namespace.
+
+    The setting itself is the whole machine's, and other workers' guards look at it, too.
+    """
     path = Path("/proc/sys/kernel/hung_task_panic")
-    before = path.read_text()
-    path.write_text("1")
+    says = tmp_path / path.name
+    says.write_text("1\n")
+    run("mount", "--bind", says, path)
     try:
         yield
     finally:
-        path.write_text(before)
+        run("umount", path)
 
 
 def sleepers(lease: str) -> list[int]:
