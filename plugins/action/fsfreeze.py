@@ -88,12 +88,17 @@ class ActionModule(QuietAction):
         return python
 
     def _again(self, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Ask, and while the host cannot be reached try again, for a while."""
-        give_up = time.monotonic() + _THAW_RETRIES_SECONDS
+        """Ask, and while the host cannot be reached try again, for a while.
+
+        That begins with the first failure, which may take long: of a connection that is open, ssh
+        notices only then that it is dead.
+        """
+        give_up = 0.0
         while True:
             try:
                 return ask()
             except AnsibleConnectionFailure:
+                give_up = give_up or time.monotonic() + _THAW_RETRIES_SECONDS
                 if time.monotonic() > give_up:
                     raise
             time.sleep(_PAUSE_SECONDS)

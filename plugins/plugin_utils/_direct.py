@@ -122,8 +122,12 @@ def _ask(
 ) -> dict[str, Any] | None:
     argument = json.dumps([lease, message, list(paths)])
     command = [*shlex.split(interpreter), "-I", "-S", "-B", "-c", _SCRIPT, argument]
+    # The shell may have something to say as well, whoever logs in.
+    said = [
+        line for line in execute(shlex.join(command))["stdout"].splitlines() if line.startswith("{")
+    ]
     try:
-        answer = json.loads(execute(shlex.join(command))["stdout"])
+        answer = json.loads(said[-1]) if said else None
     except ValueError:
         return None
     return answer if isinstance(answer, dict) and answer.get("ok") else None

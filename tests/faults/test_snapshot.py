@@ -92,6 +92,62 @@ def test_succeeds_after_the_deadline(stage: Scene, table: Table):
     table.note("snapshot", "it succeeds after the deadline", DEADLINE, late, "deadline")
 
 
+def test_its_storage_cannot_be_reached(stage: Scene, table: Table):
+    """The task that is delegated there says that this is a failure, as docs/providers.md has it."""
+    stage.variables["told"] = True
+    with stage.role(timeout=30, tasks=str(TASKS / "away.yml")) as play:
+        failed_at = play.wait("failed", "Fail, so that the host is thawed")["at"]
+        seconds = thawed_by_play(stage, play, failed_at)
+        sample = stage.written()
+        assert play.finish() == 2
+        assert "the array cannot be reached" in play.said
+        assert DO_NOT_TRUST in play.said
+    stage.no_guard_left()
+    stage.nothing_lost(sample)
+    table.note("snapshot", "its storage cannot be reached", "the play, at once", seconds)
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["", "ignore_unreachable"])
+def test_its_storage_cannot_be_reached_and_no_task_says_so(
+    stage: Scene, table: Table, goes_on: bool
+):
+    """Ansible takes the host itself for unreachable then, and runs nothing more for it."""
+    stage.variables["told"] = False
+    with stage.role(tasks=str(TASKS / "away.yml"), play={"ignore_unreachable": goes_on}) as play:
+        play.wait("unreachable", "Ask the array, and go on if it cannot be reached")
+        sample = stage.written()
+        late = stage.thawed_by_deadline()
+        assert play.finish() == 4
+        assert not play.events("start", "Thaw")
+    stage.no_guard_left()
+    stage.nothing_lost(sample)
+    fault = "its storage cannot be reached, and no task says so"
+    if goes_on:
+        fault += " (ignore_unreachable)"
+    table.note("snapshot", fault, DEADLINE, late, "deadline")
+
+
+def test_the_play_ignores_errors(stage: Scene, table: Table):
+    with stage.role(play={"ignore_errors": True}) as play:
+        play.wait("start", "Be frozen")
+        sample = stage.written()
+        late = stage.thawed_by_deadline()
+        assert play.finish() == 0
+        result = play.wait("ok", "Set the result")["result"]["ansible_facts"]
+        result = result["consistent_snapshot_result"]
+        assert (result["held"], result["trusted"]) == (False, False)
+        assert DO_NOT_TRUST in play.said
+    stage.no_guard_left()
+    stage.nothing_lost(sample)
+    table.note(
+        "snapshot",
+        "it outlasts the deadline, in a play that ignores errors",
+        DEADLINE,
+        late,
+        "deadline",
+    )
+
+
 def test_what_follows_it_fails(stage: Scene, table: Table):
     stage.let("frozen", "cloned")
     with stage.role(timeout=30, after=str(TASKS / "fail.yml")) as play:
