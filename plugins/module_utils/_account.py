@@ -69,7 +69,10 @@ class Account:
         record = {
             "lease": self._lease,
             "phase": phase,
-            "filesystems": [{key: each[key] for key in _SHOWN} for each in self._sets],
+            "filesystems": [
+                {**{key: each[key] for key in _SHOWN}, "released": bool(row.released)}
+                for each, row in zip(self._sets, self._board.rows)
+            ],
             "ended": None,
         }
         _lease.write(self._name, record, _lease.GUARD)

@@ -5,20 +5,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _device, _ioctl, _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
-from ansible_collections.quiesce.storage.plugins.module_utils._mounts import (
-    MountTable,
-    Place,
-    locate,
-)
 from ansible_collections.quiesce.storage.plugins.module_utils._superblock import (
-    THAWED,
+    FREEZING,
     Reader,
     SuperblockError,
 )
@@ -38,7 +32,8 @@ def main(name: str) -> None:
     # at once, or PID 1 has started this unit long after whoever asked for it gave up.
     if record is None or _lease.is_over(record, False) or _lease.has_guard(record):
         return
-    left = {each["device"]: each for each in record["filesystems"]}
+    # What it had thawed before may be frozen by somebody else by now.
+    left = {each["device"]: each for each in record["filesystems"] if not each.get("released")}
     end = now() + _STRAGGLER_SECONDS
     while left and now() < end:
         for device in reversed(list(left)):
@@ -51,39 +46,30 @@ def main(name: str) -> None:
 
 def _thaw(each: dict[str, str]) -> bool:
     """Whether nothing is left to do for this filesystem."""
-    place = _find(each)
+    try:
+        place = _device.find(each)
+    except QuiesceError:
+        return False
     if place is None:
         return True
     try:
         if each["method"] == "remount_ro":
             _ioctl.set_read_only(place.fd, False)
-            return True
-        return _thawed(place.fd)
+        elif _is_freezing(place.fd):
+            return False
+        else:
+            # Once: a second time could take away a freeze of somebody else's.
+            _ioctl.thaw(place.fd)
+        return True
     except OSError:
         return False
     finally:
         os.close(place.fd)
 
 
-def _thawed(fd: int) -> bool:
-    """Thaw it once: a second time could take away a freeze of somebody else's."""
-    if _ioctl.thaw(fd):
-        return True
-    # It is thawed, or still being frozen.
+def _is_freezing(fd: int) -> bool:
+    """Whether a freeze is under way, so that it is too early for a thaw."""
     try:
-        return Reader().state(fd) == THAWED
+        return Reader().state(fd) == FREEZING
     except SuperblockError:
-        return True
-
-
-def _find(each: dict[str, str]) -> Place | None:
-    for mount in MountTable().of_device(each["device"]):
-        with contextlib.suppress(QuiesceError):
-            place = locate(mount.mountpoint)
-            if place.mount.device == each["device"]:
-                return place
-            os.close(place.fd)
-    with contextlib.suppress(QuiesceError):
-        if _device.is_block_device(each["source"]) and _device.in_use(each["source"]):
-            return _device.reach(each["source"])
-    return None
+        return False

@@ -68,6 +68,7 @@ class Header(ctypes.Structure):
     start: float
     stop: int
     ended: int
+    freezer: int
 
     _fields_ = [
         ("frozen_at", ctypes.c_double),
@@ -78,6 +79,8 @@ class Header(ctypes.Structure):
         ("stop", ctypes.c_int64),
         # The record says how it ended; nobody else has to.
         ("ended", ctypes.c_int64),
+        # The process that freezes.
+        ("freezer", ctypes.c_int64),
     ]
 
 
@@ -118,6 +121,14 @@ class Board:
     def overdue(self) -> bool:
         """Whether there is a deadline, and it has come."""
         return 0 < self.header.deadline <= now()
+
+    def stuck(self) -> int | None:
+        """Number of the first row that is being frozen."""
+        return next((n for n, row in enumerate(self.rows) if row.status == STARTED), None)
+
+    def thawable(self, freezer_gone: bool) -> list[int]:
+        """Numbers of the rows that are frozen by us, or may be, if the freezer is no more."""
+        return [n for n in self.held() if freezer_gone or self.rows[n].status == FROZEN]
 
     def held(self) -> list[int]:
         """Numbers of the rows that are, or may yet become, frozen by us."""

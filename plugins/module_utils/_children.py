@@ -42,13 +42,11 @@ def fork(body: Callable[[], None], keep: Sequence[int], session: bool = False) -
     """Run ``body`` in a child that has no descriptors but ``keep``; its pid.
 
     With ``session`` it is a grandchild in a session of its own: nothing that is
-    done to our children, process group or session reaches it. The pid is then 0.
+    done to our children, process group or session reaches it. The pid is then that of the child,
+    which ends at once.
     """
     pid = os.fork()
     if pid:
-        if session:
-            os.waitpid(pid, 0)
-            return 0
         return pid
     try:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
@@ -99,12 +97,25 @@ def asleep(pid: int, task: int = 0) -> bool | None:
     None where that cannot be seen, as without a free descriptor.
     """
     try:
-        with open("/proc/%d/task/%d/stat" % (pid, task or pid), "rb") as stream:
-            return stream.read().rpartition(b")")[2].split()[0] == b"D"
+        return _state(pid, task or pid) == b"D"
     except (FileNotFoundError, ProcessLookupError):
         return False
     except OSError:
         return None
+
+
+def end_if_stopped(pid: int) -> None:
+    """Kill a process that has been stopped, or that a tracer holds: it would not end by itself."""
+    with contextlib.suppress(OSError):
+        tasks = [int(name) for name in os.listdir("/proc/%d/task" % pid)]
+        if {b"T", b"t"} & {_state(pid, task) for task in tasks}:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _state(pid: int, task: int) -> bytes:
+    """The letter of a task's state, see proc(5)."""
+    with open("/proc/%d/task/%d/stat" % (pid, task), "rb") as stream:
+        return stream.read().rpartition(b")")[2].split()[0]
 
 
 def change_nothing(fd: int, directory: bool) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import errno
 import os
@@ -17,7 +18,12 @@ from typing import Container, Iterator
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._children import fork
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
-from ansible_collections.quiesce.storage.plugins.module_utils._mounts import Place, parse
+from ansible_collections.quiesce.storage.plugins.module_utils._mounts import (
+    MountTable,
+    Place,
+    locate,
+    parse,
+)
 
 # A line of mountinfo: at most two paths and the options.
 _MOUNT_BYTES = 65536
@@ -65,6 +71,21 @@ def reach(path: str) -> Place:
         )
     fd = struct.unpack("=i", ancillary[0][2][:4])[0]
     return Place(path, fd, True, parse(data)[0]._replace(mountpoint=""))
+
+
+def find(member: dict[str, str]) -> Place | None:
+    """The filesystem that a record has as ``member``; None where it is nowhere any more.
+
+    ``QuiesceError``: it is in use, and cannot be reached.
+    """
+    for mount in MountTable().of_device(member["device"]):
+        with contextlib.suppress(QuiesceError):
+            place = locate(mount.mountpoint)
+            if place.mount.device == member["device"]:
+                return place
+            os.close(place.fd)
+    source = member["source"]
+    return reach(source) if is_block_device(source) and in_use(source) else None
 
 
 def lost(mounted: Container[str]) -> Iterator[Place]:

@@ -13,6 +13,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._board import Boar
 from ansible_collections.quiesce.storage.plugins.module_utils._children import (
     Member,
     closed,
+    end_if_stopped,
     fork,
     let_go,
     witnesses,
@@ -52,9 +53,10 @@ class Family:
 
     def start_second(self) -> None:
         """Start the second process, or another in its place; ``OSError`` without room for it."""
+        read, write = os.pipe()
         if self.second >= 0:
             os.close(self.second)
-        self.second, write = os.pipe()
+        self.second = read
         try:
             fork(
                 lambda: _second.watch(
@@ -78,7 +80,7 @@ class Family:
         if watched:
             self._start_witnesses(watched)
         orders, self._orders = os.pipe()
-        fork(
+        self._board.header.freezer = fork(
             lambda: freezer(self._board, self._members, self._report_write, orders, flush_timeout),
             [member.fd for member in self._members]
             + [member.start for member in watched]
@@ -115,6 +117,11 @@ class Family:
         if not self._board.header.stop:
             self._board.header.stop = 1
             os.close(self._orders)
+
+    def end_stopped_freezer(self) -> None:
+        """What a freezer has frozen is known when it says so, or ends, and a stopped one does
+        neither; for when nothing is to be frozen any more."""
+        end_if_stopped(self._board.header.freezer)
 
     def let_go(self) -> None:
         """Where nothing is frozen nor can be any more, have no process of ours keep it open.

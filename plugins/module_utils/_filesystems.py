@@ -54,6 +54,25 @@ class Filesystem:
         name = shown(mount.mountpoint)[1:-1] if mount.mountpoint else mount.source
         return "%s (%s on %s)" % (name, mount.fstype, mount.source)
 
+    def remount(self) -> None:
+        """Have it made read-only, or read-write again, in place of a freeze or thaw.
+
+        For that its root has to be open, whatever in it the path names. ``QuiesceError``: it cannot.
+        """
+        self.method = "remount_ro"
+        if not self.mount.mountpoint:
+            # Reached by its device: there its root is open.
+            return
+        try:
+            fd = os.open(self.mount.mountpoint, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise QuiesceError("%s cannot be opened: %s" % (self, error.strerror)) from error
+        if os.fstat(fd).st_dev != os.fstat(self.fd).st_dev:
+            os.close(fd)
+            raise QuiesceError("something else is mounted over %s" % self)
+        os.close(self.fd)
+        self.fd = fd
+
     def facts(self) -> dict[str, Any]:
         """What a module returns of it."""
         return {

@@ -118,7 +118,7 @@ class Freeze:
                 self.left_out.append({**each.facts(), "reason": reason})
                 self.warnings.append("%s was left out: it %s" % (each, reason))
             elif self.wish.unsupported == "remount_ro" and not read_only(each.mount):
-                each.method = "remount_ro"
+                each.remount()
                 kept.append(each)
             else:
                 others = "" if read_only(each.mount) else " or 'remount_ro'"

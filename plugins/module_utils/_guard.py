@@ -26,7 +26,8 @@ from ansible_collections.quiesce.storage.plugins.module_utils._appointment impor
     Appointment,
     same,
 )
-from ansible_collections.quiesce.storage.plugins.module_utils._board import FROZEN, STARTED, Board
+from ansible_collections.quiesce.storage.plugins.module_utils._audience import Audience
+from ansible_collections.quiesce.storage.plugins.module_utils._board import Board
 from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._family import Family
@@ -34,6 +35,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._freezer import DO
 from ansible_collections.quiesce.storage.plugins.module_utils._process import harden, watch_signals
 from ansible_collections.quiesce.storage.plugins.module_utils._proof import POLL_SECONDS, Proof
 from ansible_collections.quiesce.storage.plugins.module_utils._reception import Reception
+from ansible_collections.quiesce.storage.plugins.module_utils._standby import Standby
 from ansible_collections.quiesce.storage.plugins.module_utils._thaw import ANSWER_SECONDS, Thawer
 from ansible_collections.quiesce.storage.plugins.module_utils._wire import Line
 
@@ -48,12 +50,12 @@ class Guard:
     """One lease, from its claim to its end."""
 
     def __init__(self, client: Line, request: dict[str, Any], fds: list[int], lock: int) -> None:
-        self._client: Line | None = client
+        self._audience = Audience(client)
         self._request = request
         self._phase = _lease.FLUSHING
         self._since = now()
-        self._freezer_gone = self._second_missing = False
-        self._retry = self._second_retry = 0.0
+        self._freezer_gone = False
+        self._retry = 0.0
         self._sets: list[dict[str, Any]] = request["filesystems"]
         self._board = Board(len(fds))
         self._members = [
@@ -64,8 +66,8 @@ class Guard:
         flush = bool(request["flush_timeout"])
         patience = request["timeout"] or _MAX_TIMEOUT
         self._appointment = Appointment(at, flush, patience) if at is not None else None
-        # Who else is told how it goes on.
-        self._listeners: set[Line] = set()
+        # Rows that are to be thawed before the rest.
+        self._wanted: set[int] = set()
         self._reception = Reception(self._hear, self._broken_off)
         self._family = Family(self._board, self._members, request["lease"], lock)
         harden()
@@ -80,7 +82,7 @@ class Guard:
         self._account = Account(
             request["lease"], self._sets, self._board, self._proof, self._thawer
         )
-        self._reception.register(self._family.second, self._second_lost)
+        self._standby = Standby(self._family, self._reception)
         self._reception.register(self._family.report, self._freezer_reports)
         if self._family.bell is not None:
             self._reception.register(self._family.bell, self._bell_rung)
@@ -120,8 +122,8 @@ class Guard:
         moment = now()
         limit = self._request["freeze_timeout"]
         self._look()
-        if self._second_missing and self._phase != _lease.ENDED and moment >= self._second_retry:
-            self._replace_second()
+        if self._phase != _lease.ENDED:
+            self._standby.keep()
         flush_limit = self._request["flush_timeout"] + limit
         if self._phase == _lease.ARMED:
             self._keep_appointment()
@@ -130,14 +132,25 @@ class Guard:
         elif self._phase == _lease.FLUSHING and moment > self._since + flush_limit:
             self._fail({"reason": "flush_timeout"})
         elif self._phase == _lease.FREEZING and moment > self._since + limit:
-            self._fail(self._board.refused() or {"reason": "freeze_timeout", "row": self._stuck()})
+            self._fail(
+                self._board.refused() or {"reason": "freeze_timeout", "row": self._board.stuck()}
+            )
         elif self._phase == _lease.FREEZING and self._board.overdue():
-            self._fail(self._board.refused() or {"reason": "deadline", "row": self._stuck()})
+            self._fail(self._board.refused() or {"reason": "deadline", "row": self._board.stuck()})
         elif self._phase == _lease.HOLDING:
             self._keep_deadline()
-        elif self._phase == _lease.ENDED and moment >= self._retry and self._board.held():
+        if moment >= self._retry:
             self._retry = moment + _TICK_SECONDS
-            self._thaw(self._thawable(), 0.0)
+            self._try_again()
+
+    def _try_again(self) -> None:
+        """Thaw what the storage has refused to, or what has been frozen late."""
+        if self._phase == _lease.HOLDING and self._wanted:
+            self._thaw_part(self._wanted, 0.0)
+        elif self._phase == _lease.ENDED and self._board.held():
+            if not self._freezer_gone:
+                self._family.end_stopped_freezer()
+            self._thaw(self._board.thawable(self._freezer_gone), 0.0)
 
     def _keep_deadline(self) -> None:
         if self._phase == _lease.HOLDING and self._board.overdue():
@@ -148,7 +161,7 @@ class Guard:
         # given up on has frozen late has no witness, and is ours to thaw all the same.
         if self._phase == _lease.HOLDING and self._proof.look():
             self._note()
-            self._tell({"event": "broken"})
+            self._audience.tell({"event": "broken"})
 
     # What happens
 
@@ -160,7 +173,8 @@ class Guard:
                 self._account.agree(self._appointment.at)
             self._phase = _lease.ARMED
             self._note()
-            self._tell({"event": "armed", **self._status()})
+            self._audience.tell({"event": "armed", **self._status()})
+            self._audience.answered()
         elif word == FLUSHED and self._phase == _lease.FLUSHING:
             self._freeze(now())
         elif word == FLUSHED and self._appointment:
@@ -171,7 +185,7 @@ class Guard:
             self._reception.unregister(self._family.report)
             self._freezer_gone = True
             if self._phase in _lease.BEFORE:
-                self._fail({"reason": "freezer_lost", "row": self._stuck()})
+                self._fail({"reason": "freezer_lost", "row": self._board.stuck()})
 
     def _keep_appointment(self) -> None:
         appointment = self._appointment
@@ -207,7 +221,9 @@ class Guard:
             self._phase = _lease.HOLDING
             self._account.complete()
             self._note()
-            self._tell({"event": "frozen", **self._status()})
+            if not self._audience.tell({"event": "frozen", **self._status()}):
+                # It has ended meanwhile, and nobody would know of the freeze.
+                self._end("other")
 
     def _flaw(self) -> dict[str, Any] | None:
         """Why what the freezer did is no freeze of the whole set; None where it is one."""
@@ -233,18 +249,6 @@ class Guard:
             elif self._phase == _lease.HOLDING:
                 self._end("guard_lost")
 
-    def _second_lost(self) -> None:
-        self._reception.unregister(self._family.second)
-        self._second_missing = True
-
-    def _replace_second(self) -> None:
-        """Start another second process, or try again where the host has no room for it."""
-        self._second_retry = now() + _TICK_SECONDS
-        with contextlib.suppress(OSError):
-            self._family.start_second()
-            self._reception.register(self._family.second, self._second_lost)
-            self._second_missing = False
-
     def _bell_rung(self) -> None:
         """A witness woke; the look that follows every event says which."""
         bell = self._family.bell
@@ -252,9 +256,7 @@ class Guard:
             self._reception.unregister(bell)
 
     def _broken_off(self, line: Line) -> None:
-        self._listeners.discard(line)
-        if line is self._client:
-            self._client = None
+        if self._audience.leave(line):
             self._client_gone()
 
     def _client_gone(self) -> None:
@@ -268,7 +270,7 @@ class Guard:
         # We may have been stopped past it, and the second process has thawed.
         self._keep_deadline()
         if isinstance(request, dict) and request.get("op") == "listen":
-            self._listeners.add(line)
+            self._audience.add(line)
             return {"ok": True, **self._status()}
         return self._answer(request)
 
@@ -327,30 +329,36 @@ class Guard:
     def _thaw_for(self, devices: Sequence[str] | None) -> dict[str, Any]:
         """Thaw all of the lease, or those of these devices."""
         self._look()
-        wanted = [
-            number
-            for number in self._board.held()
-            if devices is None or self._sets[number]["device"] in devices
-        ]
+        held, part, told = self._board.held(), False, {}
+        wanted = {n for n in held if devices is None or self._sets[n]["device"] in devices}
         if self._phase in _lease.BEFORE:
             self._fail({"reason": "thawed"})
         elif self._phase == _lease.ENDED:
-            self._thaw(self._thawable())
-        elif len(wanted) == len(self._board.held()):
+            # That it was held until it was thawed is for who asked for that.
+            by = self._account.thawed_by
+            told = {"held": False, "thawed_by": "other" if by == "request" else by}
+            self._thaw(self._board.thawable(self._freezer_gone))
+        elif self._wanted.union(wanted).issuperset(held):
             self._end("request")
         else:
-            self._thaw(wanted)
+            part = True
+            self._thaw_part(wanted)
         status = self._status()
-        if self._phase == _lease.HOLDING and wanted:
+        if part and wanted:
             # What is thawed later was not frozen together with this any more.
             self._account.partial = True
-        return {"ok": True, "changed": bool(wanted), **status}
+        return {"ok": True, "changed": bool(wanted), **status, **told}
+
+    def _thaw_part(self, numbers: set[int], last: float = ANSWER_SECONDS) -> None:
+        """Thaw some of it, and try again what could not be; end once nothing is left."""
+        self._wanted.update(numbers)
+        self._thaw(sorted(self._wanted.intersection(self._board.held())), last)
+        self._note()
+        self._wanted.intersection_update(self._board.held())
+        if not self._board.held():
+            self._end("request")
 
     # Ending
-
-    def _thawable(self) -> list[int]:
-        rows = self._board.rows
-        return [n for n in self._board.held() if self._freezer_gone or rows[n].status == FROZEN]
 
     def _thaw(self, numbers: Sequence[int], last: float = ANSWER_SECONDS) -> None:
         began = now()
@@ -362,7 +370,7 @@ class Guard:
         self._family.stop_freezing()
         self._look()
         self._phase = _lease.ENDED
-        self._thaw(self._thawable())
+        self._thaw(self._board.thawable(self._freezer_gone))
         if why == "request" and self._board.header.ended:
             # The second process was there before us.
             why = "deadline"
@@ -370,28 +378,20 @@ class Guard:
             why = "other"
         self._account.conclude(why)
         self._family.let_go()
-        self._tell({"event": "ended", **self._status()})
+        self._audience.tell({"event": "ended", **self._status()})
 
     def _fail(self, failure: dict[str, Any]) -> None:
         """The set could not be frozen: thaw what is, and leave no lease behind."""
         self._family.stop_freezing()
         self._phase = _lease.ENDED
-        self._thaw(self._thawable())
+        self._thaw(self._board.thawable(self._freezer_gone))
         # Of a freeze that was agreed, who asked for it learns later.
-        later = self._appointment and not self._client and failure["reason"] != "thawed"
+        later = self._appointment and not self._audience.client and failure["reason"] != "thawed"
         self._account.conclude("other" if later else "request", failure if later else None)
         self._family.let_go()
-        self._tell({"event": "failed", "failure": failure, **self._status()})
-
-    def _stuck(self) -> int | None:
-        return next((n for n, row in enumerate(self._board.rows) if row.status == STARTED), None)
+        self._audience.tell({"event": "failed", "failure": failure, **self._status()})
 
     # Saying
-
-    def _tell(self, message: dict[str, Any]) -> None:
-        for line in [self._client, *self._listeners]:
-            if line:
-                line.send(message)
 
     def _status(self) -> dict[str, Any]:
         return self._account.status(self._phase)

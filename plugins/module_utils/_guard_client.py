@@ -32,8 +32,13 @@ class Held(NamedTuple):
     def holds(self, device: str) -> bool:
         """Whether the superblock ``MAJ:MIN`` is frozen under this lease, as far as it is known."""
         if self.status is None:
-            return not _lease.is_over(self.record, False) and self.covers(device)
+            left = any(each["device"] == device for each in self.left())
+            return left and not _lease.is_over(self.record, False)
         return any(each["device"] == device and each["ours"] for each in self.status["filesystems"])
+
+    def left(self) -> list[dict[str, Any]]:
+        """What its record does not call thawed; for where there is nobody to ask."""
+        return [each for each in self.record["filesystems"] if not each.get("released")]
 
     def freezes(self, device: str) -> bool:
         """Whether its guard is freezing the superblock just now."""
@@ -109,14 +114,17 @@ class Conversation:
     def request(self, message: dict[str, Any]) -> dict[str, Any] | None:
         """Ask, and wait for the answer; None as in ``receive``.
 
-        From a guard that had ended before, the answer is how it ended.
+        From a guard that had ended before, the answer is how it ended: not by this request.
         """
         with contextlib.suppress(OSError):
             self._socket.sendall(encode(message))
         answer = self.receive(_ANSWER_SECONDS)
         while answer is not None and "event" in answer:
             answer = self.receive(_ANSWER_SECONDS)
-        return answer or self._last_word
+        last = self._last_word
+        if answer is None and last and last.get("thawed_by") == "request":
+            return {**last, "held": False, "thawed_by": "other"}
+        return answer or last
 
     def fileno(self) -> int:
         """The descriptor, for select."""

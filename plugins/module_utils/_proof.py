@@ -86,7 +86,11 @@ class Proof:
     def _whole(self, number: int, row: Row, member: Member) -> bool:
         """Nothing says that it was thawed. What cannot be seen does not: it is ours to thaw."""
         if member.remount:
-            return bool(os.fstatvfs(member.fd).f_flag & os.ST_RDONLY)
+            try:
+                return bool(os.fstatvfs(member.fd).f_flag & os.ST_RDONLY)
+            except OSError:
+                self.possible = False
+                return True
         if member.witness:
             # Where it is not seen, it says itself when it woke.
             return row.completed < row.armed and asleep(member.witness, row.task) is not False

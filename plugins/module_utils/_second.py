@@ -10,10 +10,11 @@ import select
 from typing import Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
-from ansible_collections.quiesce.storage.plugins.module_utils._board import FROZEN, Board
+from ansible_collections.quiesce.storage.plugins.module_utils._board import Board
 from ansible_collections.quiesce.storage.plugins.module_utils._children import (
     Member,
     closed,
+    end_if_stopped,
     let_go,
 )
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
@@ -71,7 +72,9 @@ def _patience(board: Board) -> float:
 def _thaw(board: Board, thawer: Thawer, freezer: int) -> None:
     """Thaw what is frozen, and what a freezer that is no more may have frozen."""
     gone = closed(freezer, 0.0)
-    thawer.thaw([n for n in board.held() if gone or board.rows[n].status == FROZEN])
+    if not gone:
+        end_if_stopped(board.header.freezer)
+    thawer.thaw(board.thawable(gone))
 
 
 def _conclude(board: Board, lease: str, thawed_by: str) -> None:

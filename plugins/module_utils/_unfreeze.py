@@ -11,7 +11,7 @@ import posixpath
 from typing import Any, Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _device, _ioctl, _lease
-from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
+from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError, shown
 from ansible_collections.quiesce.storage.plugins.module_utils._filesystems import (
     Filesystem,
     add,
@@ -32,6 +32,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._mounts import (
 from ansible_collections.quiesce.storage.plugins.module_utils._process import require_privilege
 from ansible_collections.quiesce.storage.plugins.module_utils._states import States
 from ansible_collections.quiesce.storage.plugins.module_utils._superblock import (
+    FREEZING,
     FROZEN,
     THAWED,
     UNKNOWN,
@@ -168,7 +169,8 @@ class Thaw:
         if answer is not None and answer.get("ok"):
             for each in answer["filesystems"]:
                 self._pauses[each["device"]] = each["pause"]
-                self._told[each["device"]] = FROZEN if each["ours"] else THAWED
+                left = FREEZING if each.get("freezing") else FROZEN if each["ours"] else THAWED
+                self._told[each["device"]] = left
                 if each["error"]:
                     self.warnings.append(
                         "%s could not be thawed yet: %s; the guard (pid %s) goes on trying"
@@ -196,19 +198,47 @@ class Thaw:
                 % (held.name, held.facts().get("guard_pid"))
             )
             return False, None
-        changed = False
-        methods = {each["device"]: each["method"] for each in held.record["filesystems"]}
-        for each in self.set:
-            if each.device in devices:
-                each.method = methods[each.device]
-                changed |= self._directly(each)
+        lost = {"held": False, "thawed_by": "guard_lost", "frozen_seconds": None}
+        changed, reached = self._in_place_of(held, devices)
+        if not reached:
+            return changed, {**lost, "lease": held.facts()}
         self.warnings.append("%s was thawed in the place of its guard" % held.sentence())
         if not held.guarded:
             with contextlib.suppress(OSError):
                 _lease.conclude(held.name, False, "guard_lost", None)
             _reported(held.name)
-        lost = {"held": False, "thawed_by": "guard_lost", "frozen_seconds": None}
         return changed, {**lost, "lease": held.facts()}
+
+    def _in_place_of(self, held: Held, devices: Sequence[str]) -> tuple[bool, bool]:
+        """Thaw what a guard has left frozen: whether there was anything, and whether all of it was
+        reached."""
+        changed, reached = False, True
+        named = {each.device: each for each in self.set if each.fd >= 0}
+        for member in held.left():
+            device = member["device"]
+            if device not in devices:
+                continue
+            try:
+                each = named.get(device) or self._unnamed(member)
+                if each is not None and member["method"] == "remount_ro":
+                    each.remount()
+            except QuiesceError as error:
+                reached = False
+                self._told[device] = UNKNOWN
+                self.warnings.append(
+                    "%s is held by %s, and cannot be thawed in the place of its guard: %s"
+                    % (shown(member["path"]), held.sentence(), error)
+                )
+                continue
+            if each is not None:
+                changed |= self._directly(each)
+                self._told[device] = self._state(each)
+        return changed, reached
+
+    def _unnamed(self, member: dict[str, Any]) -> Filesystem | None:
+        """What no path leads to any more, as after an unmount; None where it is gone."""
+        place = _device.find(member)
+        return None if place is None else Filesystem(place)
 
     def _ask_again(self, name: str, devices: list[str]) -> tuple[bool, dict[str, Any] | None]:
         for held in held_leases():
@@ -275,7 +305,7 @@ class Thaw:
     def _left(self, device: str) -> str:
         """State of a filesystem that only its guard can still reach."""
         held = [lease for lease in held_leases() if lease.holds(device)]
-        return FROZEN if held else THAWED
+        return FROZEN if held else self._told.get(device, THAWED)
 
 
 def without_guard(paths: Sequence[str], lease: str) -> list[str]:

@@ -58,8 +58,11 @@ class Line:
         self.closed = not data or len(self._partial) > _LINE_BYTES
         return [_parse(line) for line in lines]
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Send if the other side takes it; else break off, so that it does not get half of it."""
+    def send(self, message: dict[str, Any]) -> bool:
+        """Send if the other side takes it; else break off, so that it does not get half of it.
+
+        :return: whether it was sent.
+        """
         try:
             self._socket.settimeout(_SEND_SECONDS)
             self._socket.sendall(encode(message))
@@ -67,6 +70,8 @@ class Line:
         except OSError:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
+            return False
+        return True
 
     def close(self) -> None:
         """Close the connection."""

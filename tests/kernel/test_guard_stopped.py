@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils._guard_client import converse
+from ansible_collections.quiesce.storage.plugins.module_utils._superblock import Reader
 
 from tests.kernel.guarded import LEASE, Frozen, begun
 from tests.kernel.lab import MIB, Filesystem, Lab, throttled
@@ -28,13 +29,13 @@ from tests.kernel.modules import (
     state,
     thaw,
 )
-from tests.kernel.processes import of_lease, wait_for
+from tests.kernel.processes import children, of_lease, wait_for
 
 
-def go_on(guard: int) -> None:
-    """Continue a guard, if it has not ended."""
+def go_on(pid: int) -> None:
+    """Continue a process, if it has not ended."""
     with contextlib.suppress(ProcessLookupError):
-        os.kill(guard, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_guard_stopped_past_its_deadline(filesystem: Filesystem) -> None:
@@ -98,6 +99,43 @@ def test_a_strangers_freeze_outlasts_the_deadline_of_a_stopped_guard(
         held.close()
     answer = thaw(filesystem, lease=LEASE)
     assert (answer["held"], answer["thawed_by"]) == (False, "deadline")
+
+
+@pytest.mark.parametrize("victims", ["freezer", "guard and its children", "freezer, guard killed"])
+def test_freezer_stopped_in_its_call(lab: Lab, victims: str) -> None:
+    """The kernel completes the freeze, and the one who would say so does not go on."""
+    reader = Reader()
+    with lab.filesystem("xfs", size=512 * MIB) as one:
+        fd = os.open(one.mountpoint, os.O_RDONLY)
+        stopped: list[int] = []
+        try:
+            with throttled(one.device, 4 * MIB):
+                (one.mountpoint / "dirty").write_bytes(os.urandom(12 * MIB))
+                options = {"path": [one], "state": "frozen", "lease": LEASE, "flush": False}
+                call = subprocess.Popen(
+                    arguments_of("fsfreeze", False, {**options, "freeze_timeout": 1}),
+                    env=environment(),
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+                wait_for(lambda: reader.state(fd) == "freezing", 10)
+                guard = next(pid for pid in of_lease(LEASE) if children(pid))
+                # It was started last.
+                freezer = children(guard)[-1:]
+                stopped = freezer if "freezer" in victims else [guard, *children(guard)]
+                for pid in stopped:
+                    os.kill(pid, signal.SIGSTOP)
+                if "killed" in victims:
+                    os.kill(guard, signal.SIGKILL)
+            wait_for(lambda: reader.state(fd) == "thawed", 60)
+            with pytest.raises(Failed):
+                parse(call.communicate(timeout=60)[0])
+            assert state(one) == "thawed"
+        finally:
+            for pid in stopped:
+                go_on(pid)
+            os.close(fd)
+            wait_for(lambda: not of_lease(LEASE), 10)
 
 
 def test_guard_stopped_is_thawed_on_request(frozen: Frozen) -> None:

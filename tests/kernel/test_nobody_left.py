@@ -100,6 +100,39 @@ def test_its_name_can_be_used_again(lab: Lab) -> None:
         assert thaw(one, lease=LEASE)["held"] is True
 
 
+def test_what_was_thawed_before_is_left_to_who_has_frozen_it_since(lab: Lab) -> None:
+    """A lease that has lost a part of its set does not take it from another."""
+    with lab.filesystem("ext4") as one, lab.filesystem("xfs") as two:
+        guard = freeze(one, two, lease=LEASE)["lease"]["guard_pid"]
+        bundle = bundle_of(guard)
+        assert thaw(one, lease=LEASE)["changed"]
+        freeze(one, lease="other")
+        try:
+            kill_together(of_lease(LEASE))
+            wait_for(lambda: not of_lease(LEASE), 5)
+            run_after(bundle)
+            assert (state(one), state(two)) == ("frozen", "thawed")
+        finally:
+            answer = thaw(one, lease="other")
+        assert (answer["held"], answer["thawed_by"]) == (True, "request")
+
+
+def test_what_has_been_unmounted_since_is_thawed(lab: Lab) -> None:
+    with lab.filesystem("ext4") as one:
+        freeze(one, lease=LEASE)
+        kill_together(of_lease(LEASE))
+        wait_for(lambda: not of_lease(LEASE), 5)
+        # A witness that was killed cannot end before the thaw, and keeps it busy.
+        run("umount", "--lazy", one.mountpoint)
+        answer = thaw(one.mountpoint, lease=LEASE)
+        told = {each["device"]: each["state"] for each in answer["filesystems"]}
+        assert (answer["changed"], answer["thawed_by"]) == (True, "guard_lost")
+        assert set(told.values()) == {"thawed"}
+        # Were it frozen still, it would be gone with nobody to thaw it.
+        run("mount", one.device, one.mountpoint)
+        assert state(one) == "thawed"
+
+
 def test_what_was_made_read_only_can_be_written_to_again(tmp_path: Path) -> None:
     run("mount", "-t", "tmpfs", "tmpfs", tmp_path)
     try:

@@ -262,6 +262,23 @@ def test_read_only_is_refused(lab: Lab) -> None:
         run("mount", "-o", "remount,rw", one.mountpoint)
 
 
+def test_remount_ro_by_a_path_inside(tmp_path: Path) -> None:
+    """A path stands for its filesystem, also where that can only be made read-only."""
+    run("mount", "-t", "tmpfs", "tmpfs", tmp_path)
+    try:
+        (tmp_path / "inside").mkdir()
+        (tmp_path / "file").touch()
+        for path in (tmp_path / "inside", tmp_path / "file"):
+            freeze(path, lease="l", unsupported="remount_ro", timeout=30)
+            with pytest.raises(OSError, match="Read-only"):
+                (tmp_path / "x").write_text("x")
+            answer = thaw(path, lease="l")
+            assert (answer["changed"], answer["held"]) == (True, True)
+            (tmp_path / "x").write_text("x")
+    finally:
+        run("umount", tmp_path)
+
+
 def test_remount_ro_and_back(lab: Lab, tmp_path: Path) -> None:
     run("mount", "-t", "tmpfs", "-o", "nosuid,noexec", "tmpfs", tmp_path)
     try:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils import _ioctl, _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._account import Account
+from ansible_collections.quiesce.storage.plugins.module_utils._audience import Audience
 from ansible_collections.quiesce.storage.plugins.module_utils._board import FROZEN, Board
 from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
@@ -38,6 +39,11 @@ class _Family:
         self._board.header.stop = 1
 
     def let_go(self) -> None:
+        """There is nobody."""
+
+
+class _Standby:
+    def keep(self) -> None:
         """There is nobody."""
 
 
@@ -95,16 +101,15 @@ class Holding:
         self.account = Account(LEASE, sets, self.board, proof, thawer)
         self._line = Line(ours)
         own = {
-            "_client": self._line,
+            "_audience": Audience(self._line),
             "_request": {"lease": LEASE, "tied": tied, "freeze_timeout": 30, "flush_timeout": 30},
             "_phase": _lease.HOLDING,
             "_since": now(),
             "_freezer_gone": True,
             "_retry": 0.0,
-            "_second_missing": False,
-            "_second_retry": 0.0,
+            "_standby": _Standby(),
+            "_wanted": set(),
             "_appointment": None,
-            "_listeners": set(),
             "_sets": sets,
             "_board": self.board,
             "_members": members,
@@ -136,8 +141,7 @@ class Holding:
     def hang_up(self) -> None:
         """The client of the freeze goes away."""
         self.client.close()
-        line = vars(self.guard)["_client"]
-        self.read(line)
+        self.read(self._line)
 
     def tick(self) -> None:
         """What the guard does when nothing happens, long enough after the last time."""

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from ansible_collections.quiesce.storage.plugins.module_utils import _after, _ioctl, _lease
+from ansible_collections.quiesce.storage.plugins.module_utils import _after, _device, _ioctl, _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._mounts import Mount, Place
 from ansible_collections.quiesce.storage.plugins.module_utils._superblock import SuperblockError
 
-from tests.unit.records import put, record
+from tests.unit.records import MEMBER, put, record
 
 
 class Reader:
@@ -31,23 +31,24 @@ class Reader:
 
 
 @pytest.mark.parametrize(
-    ("answers", "states"),
+    ("states", "answers"),
     [
         # Thawed once, whatever it is then: that is of somebody else.
-        ([True], []),
-        ([False], ["thawed"]),
-        ([False], [None]),
-        ([False, False, True], ["freezing", "freezing"]),
+        (["frozen"], [True]),
+        (["frozen"], [False]),
+        (["thawed"], [False]),
+        ([None], [False]),
+        (["freezing", "freezing", "frozen"], [True]),
         # The storage does not answer yet.
-        ([errno.EIO, errno.EIO, True], []),
-        ([errno.EIO, False], [None]),
+        (["frozen"] * 3, [errno.EIO, errno.EIO, True]),
+        ([None, None], [errno.EIO, False]),
     ],
 )
 def test_until_nothing_of_ours_is_left(
     run_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    answers: Sequence[bool | int],
     states: Sequence[str | None],
+    answers: Sequence[bool | int],
 ) -> None:
     left = list(answers)
 
@@ -61,10 +62,12 @@ def test_until_nothing_of_ours_is_left(
         return Place("/data", os.open(run_folder, os.O_RDONLY), True, Mount())
 
     monkeypatch.setattr(_ioctl, "thaw", thaw)
-    monkeypatch.setattr(_after, "_find", find)
+    monkeypatch.setattr(_device, "find", find)
     monkeypatch.setattr(_after, "Reader", Reader)
     Reader.states = list(states)
-    put(run_folder, "lost", record("lost", phase=_lease.HOLDING))
+    # What had been thawed before is not even looked at.
+    members = [MEMBER, {**MEMBER, "device": "8:2", "released": True}]
+    put(run_folder, "lost", record("lost", phase=_lease.HOLDING, filesystems=members))
     _after.main("lost")
     assert (left, Reader.states) == ([], [])
     ended = (_lease.read("lost") or {})["ended"]

@@ -188,6 +188,78 @@ def test_a_thaw_that_the_storage_refuses_is_tried_again(held: Holding, run_folde
     assert held.ask({"op": "status"})["filesystems"][0]["error"] is None
 
 
+def test_a_thaw_after_that_of_another_is_of_what_was_not_held(held: Holding) -> None:
+    """One of them is stuck, the others have been written to since."""
+    held.kernel.refuses = {0: errno.EIO}
+    assert held.ask({"op": "thaw"})["held"] is True
+    assert held.kernel.frozen == {0}
+    late = held.ask({"op": "thaw"})
+    assert (late["changed"], late["held"], late["thawed_by"]) == (True, False, "other")
+
+
+def test_part_of_it_that_the_storage_refuses_to_thaw_is_tried_again(
+    held: Holding, run_folder: Path
+) -> None:
+    held.kernel.refuses = {0: errno.EIO}
+    assert held.ask({"op": "thaw", "devices": ["8:0"]})["filesystems"][0]["error"]
+    held.tick()
+    assert held.kernel.frozen == {0, 1, 2}
+    held.kernel.refuses = {}
+    held.tick()
+    assert held.kernel.frozen == {1, 2}
+    assert held.phase == "held"
+    record = record_of(run_folder)
+    assert record is not None
+    assert [each["released"] for each in record["filesystems"]] == [True, False, False]
+
+
+def test_a_lease_ends_with_the_last_part_of_it(held: Holding) -> None:
+    """Whichever part of it was the last that the storage let go of."""
+    held.kernel.refuses = {0: errno.EIO}
+    held.ask({"op": "thaw", "devices": ["8:0"]})
+    held.ask({"op": "thaw", "devices": ["8:1"]})
+    assert held.phase == "held"
+    last = held.ask({"op": "thaw", "devices": ["8:2"]})
+    assert (held.phase, last["held"]) == ("ended", False)
+    held.kernel.refuses = {}
+    held.tick()
+    assert held.kernel.frozen == set()
+    held.finish()
+
+
+def test_a_part_that_thaws_late_ends_it(held: Holding) -> None:
+    done = threading.Event()
+    held.kernel.waits = {2: done}
+    held.ask({"op": "thaw", "devices": ["8:0", "8:1"]})
+    held.board.rows[2].released = 0
+    try:
+        answer = held.ask({"op": "thaw", "devices": ["8:2"]})
+        assert answer["filesystems"][2]["error"]
+    finally:
+        done.set()
+    wait_for(lambda: held.board.rows[2].released, 5)
+    held.tick()
+    held.finish()
+
+
+def test_a_freeze_that_nobody_can_be_told_of_is_ended(held: Holding, run_folder: Path) -> None:
+    """The client has ended in the moment in which all was frozen."""
+    vars(held.guard)["_phase"] = "freezing"
+    held.client.close()
+    held.guard._freezing_done()
+    assert held.kernel.frozen == set()
+    assert (held.phase, held.account.thawed_by) == ("ended", "other")
+
+
+def test_who_has_been_told_of_an_armed_guard_may_go(held: Holding) -> None:
+    """That it hangs up comes to the ear of a guard that may be freezing by then."""
+    vars(held.guard)["_audience"].answered()
+    vars(held.guard)["_phase"] = "freezing"
+    held.hang_up()
+    assert held.phase == "freezing"
+    assert held.kernel.thawed == []
+
+
 def test_a_slow_thaw_is_waited_for_before_the_answer(held: Holding) -> None:
     done = threading.Event()
     held.kernel.waits = {1: done}

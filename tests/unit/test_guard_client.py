@@ -111,9 +111,20 @@ def test_events_before_an_answer_are_not_it(talk: tuple[Conversation, socket.soc
 def test_the_last_word_of_a_guard_that_has_ended_is_the_answer(
     talk: tuple[Conversation, socket.socket],
 ) -> None:
-    talk[1].sendall(b'{"event": "ended", "held": false}\n')
+    talk[1].sendall(b'{"event": "ended", "held": false, "thawed_by": "deadline"}\n')
     talk[1].close()
-    assert talk[0].request({"op": "thaw"}) == {"event": "ended", "held": False}
+    answer = talk[0].request({"op": "thaw"})
+    assert answer == {"event": "ended", "held": False, "thawed_by": "deadline"}
+
+
+def test_what_was_thawed_on_request_before_was_not_held_until_this_one(
+    talk: tuple[Conversation, socket.socket],
+) -> None:
+    """Another controller has thawed it while the snapshot was still being taken."""
+    talk[1].sendall(b'{"event": "ended", "held": true, "thawed_by": "request"}\n')
+    talk[1].close()
+    answer = talk[0].request({"op": "thaw"})
+    assert answer == {"event": "ended", "held": False, "thawed_by": "other"}
 
 
 def test_a_guard_that_is_gone_has_no_answer(talk: tuple[Conversation, socket.socket]) -> None:
