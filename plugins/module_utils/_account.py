@@ -122,6 +122,10 @@ class Account:
         """
         self.thawed_by = thawed_by
         self._board.header.ended = 1
+        if self._board.held() and "complete_at" in self._lease:
+            # What is stuck stays ours, and what is thawed may be frozen by others from now on.
+            with contextlib.suppress(OSError):
+                self.note(_lease.ENDED)
         if thawed_by == "request":
             self.forget()
             return

@@ -147,7 +147,7 @@ class Guard:
         """Thaw what the storage has refused to, or what has been frozen late."""
         if self._phase == _lease.HOLDING and self._wanted:
             self._thaw_part(self._wanted, 0.0)
-        elif self._phase == _lease.ENDED and self._board.held():
+        elif self._phase == _lease.ENDED:
             if not self._freezer_gone:
                 self._family.end_stopped_freezer()
             self._thaw(self._board.thawable(self._freezer_gone), 0.0)
@@ -256,11 +256,9 @@ class Guard:
             self._reception.unregister(bell)
 
     def _broken_off(self, line: Line) -> None:
-        if self._audience.leave(line):
-            self._client_gone()
-
-    def _client_gone(self) -> None:
-        """Who asked for the freeze is no more: nobody would know of it."""
+        if not self._audience.leave(line):
+            return
+        # Who asked for the freeze is no more: nobody would know of it.
         if self._phase in (_lease.FLUSHING, _lease.FREEZING):
             self._fail({"reason": "client_lost"})
         elif self._request["tied"] and self._phase == _lease.HOLDING:

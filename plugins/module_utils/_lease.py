@@ -18,7 +18,7 @@ import os
 import re
 import stat
 import time
-from typing import Any
+from typing import Any, Container
 
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 from ansible_collections.quiesce.storage.plugins.module_utils._errors import QuiesceError
@@ -205,6 +205,15 @@ def conclude(
         "reported": False,
     }
     write(name, record, writer)
+
+
+def mark_released(name: str, devices: Container[str]) -> None:
+    """These filesystems are held under it no more."""
+    record = read(name)
+    if record:
+        for each in record["filesystems"]:
+            each["released"] = bool(each.get("released")) or each["device"] in devices
+        write(name, record)
 
 
 def mark_reported(name: str) -> None:

@@ -205,7 +205,9 @@ class Thaw:
         self.warnings.append("%s was thawed in the place of its guard" % held.sentence())
         if not held.guarded:
             with contextlib.suppress(OSError):
-                _lease.conclude(held.name, False, "guard_lost", None)
+                _lease.mark_released(held.name, devices)
+                if {each["device"] for each in held.left()}.issubset(devices):
+                    _lease.conclude(held.name, False, "guard_lost", None)
             _reported(held.name)
         return changed, {**lost, "lease": held.facts()}
 

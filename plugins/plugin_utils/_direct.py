@@ -25,7 +25,7 @@ if lease:
     guard.settimeout(5)
     guard.connect("/run/quiesce/lease-%s/socket" % lease)
     guard.sendall(json.dumps(message).encode() + b"\\n")
-    print(guard.makefile().readline())
+    print("\\n" + guard.makefile().readline())
 else:
     thawed = False
     for path in paths:
@@ -34,7 +34,7 @@ else:
             thawed = True
         except OSError:
             pass
-    print(json.dumps({"ok": True, "changed": thawed}))
+    print("\\n" + json.dumps({"ok": True, "changed": thawed}))
 """
 _TAKEN = ("flush_seconds", "freeze_seconds")
 _SHOWN = ("path", "mountpoint", "source", "fstype", "device")

@@ -212,6 +212,20 @@ def test_commands_of_their_own_over_ssh(controller: Controller, whole: Host):
     nothing_left(whole)
 
 
+@pytest.mark.parametrize("says", ["echo Welcome to db1", "printf '\\033]0;db1\\007'"])
+def test_a_shell_that_says_something(says: str, controller: Controller, whole: Host):
+    """With the interpreter known, the thaw needs no module, and its answer stands alone."""
+    profile = whole.outside("/root/.bashrc")
+    before = profile.read_text() if profile.exists() else ""
+    profile.write_text(f"{says}\n{before}")
+    try:
+        hosts = {"one": whole.variables(ansible_python_interpreter="/usr/bin/python3")}
+        controller.play(hosts, {"one": round_trip(["/"])}).well()
+    finally:
+        profile.write_text(before)
+    nothing_left(whole)
+
+
 def test_kept_files_are_kept_in_memory(controller: Controller, whole: Host):
     hosts = {"one": whole.variables(USER)}
     controller.play(hosts, {"one": round_trip(["/"])}, ANSIBLE_KEEP_REMOTE_FILES="1").well()

@@ -117,6 +117,20 @@ def test_what_was_thawed_before_is_left_to_who_has_frozen_it_since(lab: Lab) -> 
         assert (answer["held"], answer["thawed_by"]) == (True, "request")
 
 
+def test_a_part_of_what_it_has_left_is_thawed(lab: Lab) -> None:
+    """The lease stands for the rest of it until that is thawed as well."""
+    with lab.filesystem("ext4") as one, lab.filesystem("xfs") as two:
+        freeze(one, two, lease=LEASE)
+        kill_together(of_lease(LEASE))
+        wait_for(lambda: not of_lease(LEASE), 5)
+        assert thaw(one, lease=LEASE)["changed"]
+        (found,) = info(two)
+        assert (state(one), found["state"], found["lease"]["name"]) == ("thawed", "frozen", LEASE)
+        answer = thaw(two, lease=LEASE)
+        assert (answer["changed"], answer["thawed_by"]) == (True, "guard_lost")
+        assert state(two) == "thawed"
+
+
 def test_what_has_been_unmounted_since_is_thawed(lab: Lab) -> None:
     with lab.filesystem("ext4") as one:
         freeze(one, lease=LEASE)

@@ -34,12 +34,16 @@ _NOWHERE = 1 << 20
 class _Family:
     def __init__(self, board: Board) -> None:
         self._board = board
+        self.asked_to_end = False
 
     def stop_freezing(self) -> None:
         self._board.header.stop = 1
 
     def let_go(self) -> None:
         """There is nobody."""
+
+    def end_stopped_freezer(self) -> None:
+        self.asked_to_end = True
 
 
 class _Standby:

@@ -242,6 +242,15 @@ def test_a_part_that_thaws_late_ends_it(held: Holding) -> None:
     held.finish()
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_freezer_that_is_stopped_keeps_no_guard(held: Holding, gone: bool) -> None:
+    """Also where nothing is frozen any more. The number of one that has ended may be another's."""
+    vars(held.guard)["_freezer_gone"] = gone
+    held.ask({"op": "thaw"})
+    held.tick()
+    assert vars(held.guard)["_family"].asked_to_end is not gone
+
+
 def test_a_freeze_that_nobody_can_be_told_of_is_ended(held: Holding, run_folder: Path) -> None:
     """The client has ended in the moment in which all was frozen."""
     vars(held.guard)["_phase"] = "freezing"
