@@ -19,6 +19,12 @@ DEADLINE = "the host, at its deadline"
 ENDS = 60
 
 
+def end_connections(stage: Scene) -> None:
+    """Kill what serves the connections that there are; the host itself stays."""
+    connections = [pid for pid in stage.processes() if "sshd: " in command(pid)]
+    kill_together(pid for pid in connections if pid != stage.host.init)
+
+
 def test_cut_before_the_freeze_returns(stage: Scene, table: Table):
     with (
         stage.slow(),
@@ -58,6 +64,27 @@ def test_cut_and_back_before_the_freeze_returns(stage: Scene, table: Table):
     table.note(
         "network", "cut and back before the freeze returns", "the request", seconds, "request"
     )
+
+
+def test_lost_while_it_freezes_and_ignored(stage: Scene, table: Table):
+    """The host can be reached again at once, and nobody knows what came of the freeze."""
+    with (
+        stage.slow(),
+        stage.role(flush=False, timeout=20, play={"ignore_unreachable": True}) as play,
+    ):
+        stage.wait_until("freezing")
+        sample = stage.written()
+        end_connections(stage)
+        play.wait("unreachable", "Freeze")
+        asked = play.wait("start", "Thaw")["at"]
+        seconds = stage.thawed(30) - asked
+        assert play.finish(ENDS) == 2, play.said
+        assert not play.events("start", "Clone the images")
+        assert "Do not trust the snapshot" in play.said
+    stage.no_guard_left()
+    stage.nothing_lost(sample)
+    fault = "the connection ends before the freeze returns (ignore_unreachable)"
+    table.note("network", fault, "the request", max(0.0, seconds), "request")
 
 
 def test_cut_while_frozen(stage: Scene, table: Table):
@@ -153,8 +180,7 @@ def test_ssh_daemon_stopped(stage: Scene, table: Table):
         sample = stage.written()
         os.kill(stage.host.init, signal.SIGSTOP)
         try:
-            connections = [pid for pid in stage.processes() if "sshd: " in command(pid)]
-            kill_together(pid for pid in connections if pid != stage.host.init)
+            end_connections(stage)
             stage.let("frozen", "cloned")
             late = stage.thawed_by_deadline()
             assert play.finish(ENDS) != 0
