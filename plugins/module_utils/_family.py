@@ -49,16 +49,20 @@ class Family:
         self._alive_read, self._alive_write = os.pipe()
         self.report, self._report_write = os.pipe()
         self.second = -1
-        self.start_second()
+        # Nothing is frozen yet that this could hold up.
+        os.waitpid(self.start_second(), 0)
 
-    def start_second(self) -> None:
-        """Start the second process, or another in its place; ``OSError`` without room for it."""
+    def start_second(self) -> int:
+        """Start the second process, or another in its place; ``OSError`` without room for it.
+
+        :return: a child that ends at once.
+        """
         read, write = os.pipe()
         if self.second >= 0:
             os.close(self.second)
         self.second = read
         try:
-            fork(
+            return fork(
                 lambda: _second.watch(
                     self._board,
                     self._members,
