@@ -30,6 +30,12 @@ _E2FSCK_ORPHAN = re.compile(
 # In use as the bitmap says, and not as the files say: "-" everywhere.
 _E2FSCK_LEAK = re.compile(r"(Block|Inode) bitmap differences: ((?: -(?:\d+|\(\d+--\d+\)))+)")
 _E2FSCK_FOLDERS = re.compile(r"Directories count wrong for group #\d+ \((\d+), counted=(\d+)\)\.")
+# What an open but unlinked file occupies counts for its owner until it is closed.
+_E2FSCK_QUOTA = re.compile(
+    r"\[QUOTA WARNING\] Usage inconsistent for ID \d+:"
+    r"actual \((\d+), (\d+)\) != expected \((\d+), (\d+)\)"
+    r"|Update quota info for quota type \d\? no"
+)
 _RANGE = re.compile(r"-\(?(\d+)(?:--(\d+)\))?")
 
 _XFS_REPAIR_HARMLESS = re.compile(
@@ -39,6 +45,12 @@ _XFS_REPAIR_HARMLESS = re.compile(
     r"|Cannot get host filesystem geometry\."
     r"|Repair may fail if there is a sector size mismatch between"
     r"|the image and the host filesystem\."
+    # A host with little memory for so large a filesystem.
+    r"|Memory available for repair \(\d+MB\) may not be sufficient\."
+    r"|At least \d+MB is needed to repair this filesystem efficiently"
+    r"|If repair fails due to lack of memory, please"
+    r"|turn prefetching off \(-P\) to reduce the memory footprint\."
+    r"|increase system RAM and/or swap space to at least \d+MB\."
     r"|No modify flag set, skipping (phase 5|filesystem flush and exiting\.)"
 )
 _XFS_REPAIR_LOG = re.compile(
@@ -115,11 +127,22 @@ def of_e2fsck(lines: list[str], orphans: bool) -> list[str]:
                 leaked.append(leak.group(2))
         elif folders and int(folders.group(1)) > int(folders.group(2)):
             explained.append(text)
+        elif _counts_less(text):
+            explained.append(text)
         elif text and not _E2FSCK_HARMLESS.fullmatch(text):
             unknown.append(text)
     if orphans or not named or not all(_within(ranges, named) for ranges in leaked):
         unknown.extend(explained)
     return unknown
+
+
+def _counts_less(text: str) -> bool:
+    """Whether e2fsck says that it has counted less for a quota than the filesystem has."""
+    quota = _E2FSCK_QUOTA.fullmatch(text)
+    if not quota or not quota.group(1):
+        return bool(quota)
+    room, files, expected_room, expected_files = map(int, quota.groups())
+    return room <= expected_room and files <= expected_files
 
 
 def _within(ranges: str, named: set[int]) -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -45,7 +46,9 @@ class Qmp:
 
     def close(self) -> None:
         """End the connection; another one can begin then."""
-        self._stream.close()
+        with contextlib.suppress(OSError):
+            # What could not be sent is still to be, and there may be nobody to take it.
+            self._stream.close()
         self._socket.close()
 
     def pid(self) -> int:

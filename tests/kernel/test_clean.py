@@ -98,6 +98,26 @@ def test_open_but_unlinked_files_count_only_when_asked(
             os.close(fd)
 
 
+def test_open_but_unlinked_files_count_for_quotas(tmp_path: Path) -> None:
+    """The kernel has them in its count until they are closed, and e2fsck has not."""
+    image, commands = tmp_path / "image", tmp_path / "commands"
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "open").write_bytes(b"x" * 50_000)
+    argv = ("mke2fs", "-q", "-t", "ext4", "-O", "quota", "-d", tmp_path / "files", image, "16M")
+    run(*argv)
+    # Counts for the first time what mke2fs has put there.
+    run("e2fsck", "-fy", image, check=False)
+    assert judge(str(image), orphans=True).clean
+    # As an unlink leaves it: the first inode that is not the filesystem's own.
+    commands.write_text("sif open links_count 0\nssv last_orphan 12\nunlink open\n")
+    run("debugfs", "-w", "-f", commands, image)
+    done = run("e2fsck", "-fn", image, check=False)
+    assert "QUOTA WARNING" in done.stdout + done.stderr
+    verdict = judge(str(image))
+    assert verdict.clean, verdict.reasons
+    assert not judge(str(image), orphans=True).clean
+
+
 def test_judging_changes_nothing_and_takes_a_block_device_too(
     lab: Lab, busy: tuple[Filesystem, Load]
 ) -> None:

@@ -24,6 +24,10 @@ Pass 5: Checking group summary information
 {pass_5}
 i: 14/4096 files (0.0% non-contiguous), 2424/16384 blocks
 """
+QUOTA = (
+    "[QUOTA WARNING] Usage inconsistent for ID 0:actual (13312, 2) != expected (95232, 3)\n"
+    "Update quota info for quota type 0? no\n"
+)
 STILL_ERRORS = "\ni: ********** WARNING: Filesystem still has errors **********\n"
 ZERO_DTIME = "Deleted inode 12 has zero dtime.  Fix? no\n"
 BLOCKS = "Block bitmap differences:  -(1172--1220)\nFix? no\n"
@@ -41,6 +45,7 @@ def e2fsck(pass_1: str = "", pass_5: str = "", orphans: bool = False) -> list[st
         ("", ""),
         (ZERO_DTIME, BLOCKS + INODES + STILL_ERRORS),
         ("Inode 12 was part of the orphaned inode list.  IGNORED.", BLOCKS + INODES + STILL_ERRORS),
+        (ZERO_DTIME, BLOCKS + INODES + QUOTA + STILL_ERRORS),
         # A folder that was open when it was removed.
         (ZERO_DTIME, "Directories count wrong for group #0 (3, counted=2).\nFix? no\n" + INODES),
         (
@@ -52,6 +57,20 @@ def e2fsck(pass_1: str = "", pass_5: str = "", orphans: bool = False) -> list[st
 )
 def test_e2fsck_harmless(pass_1: str, pass_5: str) -> None:
     assert e2fsck(pass_1, pass_5) == []
+
+
+@pytest.mark.parametrize(
+    ("pass_1", "pass_5"),
+    [
+        # Nothing is there that would explain it.
+        ("", QUOTA),
+        # More than the filesystem has counted.
+        (ZERO_DTIME, INODES + QUOTA.replace("expected (95232", "expected (5232")),
+        (ZERO_DTIME, INODES + QUOTA.replace("5232, 3)", "5232, 1)")),
+    ],
+)
+def test_e2fsck_quota_that_no_open_file_explains(pass_1: str, pass_5: str) -> None:
+    assert [line for line in e2fsck(pass_1, pass_5) if "QUOTA" in line]
 
 
 def test_e2fsck_open_files_when_they_count() -> None:
@@ -127,6 +146,16 @@ def repair(phases: dict[str, str], dirty: bool = True, orphans: bool = False) ->
 
 def test_xfs_repair_of_a_clean_one() -> None:
     assert repair({}, dirty=False) == []
+
+
+def test_xfs_repair_on_a_host_with_little_memory() -> None:
+    said = """Memory available for repair (1934MB) may not be sufficient.
+At least 5822MB is needed to repair this filesystem efficiently
+If repair fails due to lack of memory, please
+turn prefetching off (-P) to reduce the memory footprint.
+If repair fails due to lack of memory, please
+increase system RAM and/or swap space to at least 5822MB."""
+    assert repair({"phase_3": said}, dirty=False) == []
 
 
 def test_xfs_repair_of_a_frozen_one() -> None:

@@ -85,6 +85,14 @@ def test_no_answer(monitor: Callable[..., str]) -> None:
         qmp.execute("query-status")
 
 
+def test_a_machine_that_has_ended(monitor: Callable[..., str]) -> None:
+    """What could not be sent to it is no reason to fail once more at the end."""
+    with Qmp(monitor(answer=lambda _command: ['{"return": {}}'])) as qmp:
+        vars(qmp)["_socket"].shutdown(socket.SHUT_RDWR)
+        with pytest.raises(QuiesceError, match="it may have ended"):
+            qmp.execute("query-status")
+
+
 def test_nobody_listens(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in ("none", "none/none", "file"):
