@@ -57,7 +57,7 @@ class Filesystem:
     def remount(self) -> None:
         """Have it made read-only, or read-write again, in place of a freeze or thaw.
 
-        For that its root has to be open, whatever in it the path names. ``QuiesceError``: it cannot.
+        For that its root has to be open, whatever the path names. ``QuiesceError``: it cannot.
         """
         self.method = "remount_ro"
         if not self.mount.mountpoint:

@@ -26,8 +26,8 @@ _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _FLAGS = _MS_RDONLY | _MS_NOSUID | _MS_NODEV
 
 # The driver for each type, and the options that leave its log alone; of those of btrfs, one that
-# the kernel knows (Linux 5.9 renamed it, and later ones forgot the old name). An ext4 may have been told
-# to panic where something in it cannot be read; not for a copy of it.
+# the kernel knows (Linux 5.9 renamed it, and later ones forgot the old name). An ext4 may have been
+# told to panic where something in it cannot be read; not for a copy of it.
 _WAYS = {
     "ext2": ("ext4", ("noload,errors=continue",)),
     "ext3": ("ext4", ("noload,errors=continue",)),

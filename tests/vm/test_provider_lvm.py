@@ -180,6 +180,15 @@ def test_one_volume(roles: Roles, path: str):
     assert "is taken" in roles.run(paths=[path], name="a:b c").error
 
 
+def test_a_snapshot_that_has_run_out_of_room(roles: Roles):
+    assert not roles.run(paths=["/srv/ext"], name="full", lvm_size="8M").error
+    much = "dd if=/dev/urandom of=/srv/ext/much bs=1M count=20 conv=fsync; rm /srv/ext/much"
+    roles.vm.run("sh", "-c", much, timeout=120)
+    again = roles.run(paths=["/srv/ext"], name="full")
+    assert "has run out of room, and holds nothing any more" in again.error
+    assert not again.result["trusted"]
+
+
 def test_refused(roles: Roles):
     vm = roles.vm
     vm.run("lvcreate", "-q", "-y", "-L", "4M", "-n", "ext-taken", "vg")
