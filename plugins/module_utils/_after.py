@@ -33,7 +33,7 @@ def main(name: str) -> None:
     if record is None or _lease.is_over(record, False) or _lease.has_guard(record):
         return
     # What it had thawed before may be frozen by somebody else by now.
-    left = {each["device"]: each for each in record["filesystems"] if not each.get("released")}
+    left = {each["device"]: each for each in _lease.left(record)}
     end = now() + _STRAGGLER_SECONDS
     while left and now() < end:
         for device in reversed(list(left)):

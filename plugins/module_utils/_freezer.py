@@ -190,10 +190,8 @@ class _Team:
         for _round in range(_ROUNDS):
             for attempt in (_freeze, _freeze_again):
                 returned = attempt(row, member)
-                if _armed(row, member, returned, self._stopped):
-                    return returned
                 # Where the set is given up, the guard thaws, and does not wait for a witness.
-                if self._stopped():
+                if _armed(row, member, returned, self._stopped) or self._stopped():
                     return returned
             _undo(member.fd)
             time.sleep(_GRACE_SECONDS)

@@ -32,13 +32,9 @@ class Held(NamedTuple):
     def holds(self, device: str) -> bool:
         """Whether the superblock ``MAJ:MIN`` is frozen under this lease, as far as it is known."""
         if self.status is None:
-            left = any(each["device"] == device for each in self.left())
+            left = any(each["device"] == device for each in _lease.left(self.record))
             return left and not _lease.is_over(self.record, False)
         return any(each["device"] == device and each["ours"] for each in self.status["filesystems"])
-
-    def left(self) -> list[dict[str, Any]]:
-        """What its record does not call thawed; for where there is nobody to ask."""
-        return [each for each in self.record["filesystems"] if not each.get("released")]
 
     def freezes(self, device: str) -> bool:
         """Whether its guard is freezing the superblock just now."""

@@ -263,6 +263,11 @@ def is_over(record: dict[str, Any], alive: bool) -> bool:
     return bool(record.get("ended")) or (not alive and record.get("phase") in (FLUSHING, ARMED))
 
 
+def left(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The filesystems that a record does not call thawed; for where there is no guard to ask."""
+    return [each for each in record["filesystems"] if not each.get("released")]
+
+
 def has_guard(record: dict[str, Any]) -> bool:
     """Whether the process that a record names as its guard is there."""
     try:

@@ -205,9 +205,10 @@ class Thaw:
         self.warnings.append("%s was thawed in the place of its guard" % held.sentence())
         if not held.guarded:
             with contextlib.suppress(OSError):
-                _lease.mark_released(held.name, devices)
-                if {each["device"] for each in held.left()}.issubset(devices):
+                if all(each["device"] in devices for each in _lease.left(held.record)):
                     _lease.conclude(held.name, False, "guard_lost", None)
+                else:
+                    _lease.mark_released(held.name, devices)
             _reported(held.name)
         return changed, {**lost, "lease": held.facts()}
 
@@ -216,7 +217,7 @@ class Thaw:
         reached."""
         changed, reached = False, True
         named = {each.device: each for each in self.set if each.fd >= 0}
-        for member in held.left():
+        for member in _lease.left(held.record):
             device = member["device"]
             if device not in devices:
                 continue

@@ -30,16 +30,23 @@ def thawed_by_play(stage: Scene, play: Play, fault_at: float) -> float:
     return seconds
 
 
-def test_fails(stage: Scene, table: Table):
-    with stage.role(timeout=30, tasks=str(TASKS / "fail.yml")) as play:
-        failed_at = play.wait("failed", "Fail as an array does that has no room left")["at"]
+def thawed_for_a_task(stage: Scene, tasks: str, task: str, because: str) -> float:
+    """Let this file of tasks take the snapshot, of which ``task`` fails; the seconds since then."""
+    with stage.role(timeout=30, tasks=str(TASKS / tasks)) as play:
+        failed_at = play.wait("failed", task)["at"]
         seconds = thawed_by_play(stage, play, failed_at)
         sample = stage.written()
         assert play.finish() == 2
-        assert "the pool is full (rc 28)" in play.said
+        assert because in play.said
         assert DO_NOT_TRUST in play.said
     stage.no_guard_left()
     stage.nothing_lost(sample)
+    return seconds
+
+
+def test_fails(stage: Scene, table: Table):
+    task = "Fail as an array does that has no room left"
+    seconds = thawed_for_a_task(stage, "fail.yml", task, "the pool is full (rc 28)")
     table.note("snapshot", "its task fails", "the play, at once", seconds)
 
 
@@ -95,15 +102,8 @@ def test_succeeds_after_the_deadline(stage: Scene, table: Table):
 def test_its_storage_cannot_be_reached(stage: Scene, table: Table):
     """The task that is delegated there says that this is a failure, as docs/providers.md has it."""
     stage.variables["told"] = True
-    with stage.role(timeout=30, tasks=str(TASKS / "away.yml")) as play:
-        failed_at = play.wait("failed", "Fail, so that the host is thawed")["at"]
-        seconds = thawed_by_play(stage, play, failed_at)
-        sample = stage.written()
-        assert play.finish() == 2
-        assert "the array cannot be reached" in play.said
-        assert DO_NOT_TRUST in play.said
-    stage.no_guard_left()
-    stage.nothing_lost(sample)
+    task = "Fail, so that the host is thawed"
+    seconds = thawed_for_a_task(stage, "away.yml", task, "the array cannot be reached")
     table.note("snapshot", "its storage cannot be reached", "the play, at once", seconds)
 
 

@@ -31,6 +31,13 @@ LEASE = "unit"
 _NOWHERE = 1 << 20
 
 
+def thaw_says(answer: bool | int) -> bool:
+    """What a thaw answers: whether there was a freeze, or this errno."""
+    if isinstance(answer, bool):
+        return answer
+    raise OSError(answer, os.strerror(answer))
+
+
 class _Family:
     def __init__(self, board: Board) -> None:
         self._board = board

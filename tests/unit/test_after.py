@@ -15,6 +15,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils import _after, _de
 from ansible_collections.quiesce.storage.plugins.module_utils._mounts import Mount, Place
 from ansible_collections.quiesce.storage.plugins.module_utils._superblock import SuperblockError
 
+from tests.unit.guards import thaw_says
 from tests.unit.records import MEMBER, put, record
 
 
@@ -52,16 +53,10 @@ def test_until_nothing_of_ours_is_left(
 ) -> None:
     left = list(answers)
 
-    def thaw(_fd: int) -> bool:
-        answer = left.pop(0)
-        if isinstance(answer, bool):
-            return answer
-        raise OSError(answer, os.strerror(answer))
-
     def find(_member: object) -> Place:
         return Place("/data", os.open(run_folder, os.O_RDONLY), True, Mount())
 
-    monkeypatch.setattr(_ioctl, "thaw", thaw)
+    monkeypatch.setattr(_ioctl, "thaw", lambda _fd: thaw_says(left.pop(0)))
     monkeypatch.setattr(_device, "find", find)
     monkeypatch.setattr(_after, "Reader", Reader)
     Reader.states = list(states)

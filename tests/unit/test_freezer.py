@@ -16,6 +16,8 @@ from ansible_collections.quiesce.storage.plugins.module_utils._board import FAIL
 from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
 
+from tests.unit.guards import thaw_says
+
 
 @pytest.fixture
 def member() -> Iterator[Member]:
@@ -36,9 +38,7 @@ def freeze(
 
     def thaw(_fd: int) -> bool:
         asked.append("thaw")
-        if isinstance(answer, bool):
-            return answer
-        raise OSError(answer, os.strerror(answer))
+        return thaw_says(answer)
 
     monkeypatch.setattr(_ioctl, "freeze", lambda _fd: asked.append("freeze"))
     monkeypatch.setattr(_ioctl, "thaw", thaw)

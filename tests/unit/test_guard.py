@@ -251,7 +251,7 @@ def test_a_freezer_that_is_stopped_keeps_no_guard(held: Holding, gone: bool) -> 
     assert vars(held.guard)["_family"].asked_to_end is not gone
 
 
-def test_a_freeze_that_nobody_can_be_told_of_is_ended(held: Holding, run_folder: Path) -> None:
+def test_a_freeze_that_nobody_can_be_told_of_is_ended(held: Holding) -> None:
     """The client has ended in the moment in which all was frozen."""
     vars(held.guard)["_phase"] = "freezing"
     held.client.close()
