@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,11 +42,16 @@ _ADVICE = {
 class Ebs:
     """The EC2 interface of one region."""
 
-    def __init__(self, region: str | None, profile: str | None, endpoint: str | None) -> None:
+    def __init__(
+        self, region: str | None, profile: str | None, endpoint: str | None, seconds: float = 0
+    ) -> None:
         """Connect; with None, to what the environment and boto3's own files say.
 
+        :param seconds: from now on, until no snapshot is asked for any more; 0 means no limit.
         :raises QuiesceError: no boto3, no such profile, or no region.
         """
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds if seconds else float("inf")
         try:
             boto3 = importlib.import_module("boto3")
             botocore = importlib.import_module("botocore")
@@ -121,7 +127,7 @@ class Ebs:
         A volume that was attached at that very moment has one as well.
 
         :param dry_run: have EC2 say whether it would, and take none.
-        :raises QuiesceError: a volume is not attached to the instance, or EC2 refuses.
+        :raises QuiesceError: a volume is not attached to the instance, EC2 refuses, or it is late.
         """
         root, others = self.volumes_of(instance)
         wanted = set(volumes)
@@ -148,6 +154,12 @@ class Ebs:
         if dry_run:
             self._call("create_snapshots", **request, DryRun=True)
             return []
+        # Whoever had this run may have given up on it, and has looked for what it took.
+        if time.monotonic() > self._deadline:
+            raise QuiesceError(
+                "no snapshot was asked for: EC2's earlier answers took longer than %g s"
+                % self._seconds
+            )
         taken: list[dict[str, Any]] = self._call("create_snapshots", **request)["Snapshots"]
         missing = wanted - {each["VolumeId"] for each in taken}
         if missing:

@@ -10,6 +10,8 @@ The copy has the suffix ``.part`` until it is whole. Nothing of the machine's ow
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -128,7 +130,7 @@ class Copies:
         begun = []
         try:
             for disk in self.disks:
-                _make_empty(disk)
+                make_empty(disk)
                 begun.append(disk)
                 _write_note(disk, self._name)
                 self._open(disk)
@@ -282,20 +284,40 @@ class Copies:
         return open_now
 
 
-def _make_empty(disk: Disk) -> None:
-    """Make an empty file for the copy, which qemu can open as it can the image."""
+def make_empty(disk: Disk) -> None:
+    """Make an empty file for the copy, which qemu can open as it can the image.
+
+    ``QuiesceError``: it could not be made, or there is no room for it; nothing is left of it.
+    """
     try:
         owner = os.stat(disk.image)
         fd = os.open(disk.part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(fd, disk.size)
             os.fchown(fd, owner.st_uid, owner.st_gid)
+            _take_room(fd, disk.size)
+            os.ftruncate(fd, disk.size)
+        except BaseException:
+            os.unlink(disk.part)
+            raise
         finally:
             os.close(fd)
     except OSError as error:
         raise QuiesceError(
             "%s could not be made: %s" % (shown(disk.part), error.strerror)
         ) from error
+
+
+def _take_room(fd: int, size: int) -> None:
+    """Give the file all of its room now; ``OSError``: there is none.
+
+    Where a copy runs out of room, qemu fails the guest's own writes. ``os.posix_fallocate`` would
+    write to every block where the filesystem knows of no allocation; nothing is done there.
+    """
+    allocate = _libc.fallocate64 if hasattr(_libc, "fallocate64") else _libc.fallocate
+    if size and allocate(fd, 0, ctypes.c_int64(0), ctypes.c_int64(size)):
+        number = ctypes.get_errno()
+        if number not in (errno.EOPNOTSUPP, errno.ENOSYS):
+            raise OSError(number, os.strerror(number))
 
 
 def _said(disk: Disk, name: str) -> dict[str, Any]:
@@ -322,3 +344,6 @@ def _sync(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)

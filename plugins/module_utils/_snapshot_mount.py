@@ -91,7 +91,8 @@ class SnapshotMount:
         if "ro" in mounts[-1].options and self._is_this(mounts[-1]):
             return mounts[-1]
         raise QuiesceError(
-            "%s is the mountpoint of something else: %s on %s, %s"
+            "%s is the mountpoint of something else: %s on %s, %s; what a run that was killed has "
+            "left there goes with umount, once nobody uses it"
             % (
                 shown(self.mountpoint),
                 mounts[-1].fstype,

@@ -44,6 +44,13 @@ options:
       - Description of each snapshot.
     type: str
     default: ""
+  timeout:
+    description:
+      - Seconds after which no snapshot is asked for any more. V(0) means no limit.
+      - When the keyword C(timeout) of a task ends that task, the module itself goes on. With a smaller number
+        here, it takes nothing once the task has failed.
+    type: int
+    default: 0
   region:
     description:
       - The region. What E(AWS_REGION), E(AWS_DEFAULT_REGION) or the profile says when not set.
@@ -138,6 +145,7 @@ def main() -> None:
             "volume_ids": {"type": "list", "elements": "str", "required": True},
             "tags": {"type": "dict", "default": {}},
             "description": {"type": "str", "default": ""},
+            "timeout": {"type": "int", "default": 0},
             "region": {"type": "str"},
             "profile": {"type": "str"},
             "endpoint_url": {"type": "str"},
@@ -147,8 +155,10 @@ def main() -> None:
     params = module.params
     volumes = params["volume_ids"]
     tags = {str(key): str(value) for key, value in params["tags"].items()}
+    if params["timeout"] < 0:
+        module.fail_json(msg="timeout is %d; it wants a number of seconds" % params["timeout"])
     try:
-        ebs = Ebs(params["region"], params["profile"], params["endpoint_url"])
+        ebs = Ebs(params["region"], params["profile"], params["endpoint_url"], params["timeout"])
         instance = params["instance_id"] or ebs.instance_of(volumes)
         taken = ebs.snapshot(instance, volumes, tags, params["description"], module.check_mode)
     except QuiesceError as error:

@@ -121,10 +121,10 @@ class Play:
 
     def kill(self) -> None:
         """Kill the controller, with all that it started here, at once."""
-        kill_together(self._processes())
+        kill_together(self.processes())
         self.process.wait()
 
-    def _processes(self) -> list[int]:
+    def processes(self) -> list[int]:
         """All that it started here: workers have sessions of their own, and may outlive it."""
         mark = f"QUIESCE_EVENTS={self._events}".encode()
         found = []

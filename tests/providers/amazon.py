@@ -65,7 +65,7 @@ class Amazon:
 
     ``calls`` are those that were heard. ``refuse`` is a code of Amazon's to refuse snapshots with.
     Once ``answers`` is cleared, a snapshot that is asked for is taken, but nobody is told until it
-    is set again.
+    is set again; once ``tells`` is, nobody is told anything else.
     """
 
     def __init__(self, watch: Callable[[], Sequence[str]]) -> None:
@@ -73,6 +73,8 @@ class Amazon:
         self.refuse = ""
         self.answers = threading.Event()
         self.answers.set()
+        self.tells = threading.Event()
+        self.tells.set()
         self._watch = watch
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._server: BaseWSGIServer | None = None
@@ -105,8 +107,7 @@ class Amazon:
             refusal = Response(_REFUSAL.format(code=self.refuse), 400, mimetype="text/xml")
             return refusal(environ, start_response)
         answer: Iterable[bytes] = self._moto(environ, start_response)
-        if call.takes:
-            self.answers.wait(_PATIENCE)
+        (self.answers if call.takes else self.tells).wait(_PATIENCE)
         return answer
 
     def taking(self) -> list[Call]:
@@ -124,6 +125,7 @@ class Amazon:
     def stop(self) -> None:
         """End; from now on a connection is refused."""
         self.answers.set()
+        self.tells.set()
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()

@@ -17,7 +17,7 @@ import yaml
 from tests.faults.plays import Play, playing
 from tests.faults.scene import PATHS, Scene
 from tests.hosts import USER
-from tests.kernel.processes import wait_for
+from tests.kernel.processes import command, wait_for
 
 from .amazon import REGION, Amazon
 
@@ -311,6 +311,23 @@ def test_answer_after_the_deadline(stage: Scene, amazon: Amazon):
         assert NOTHING_KEPT in play.said
         assert result(play)["trusted"] is False
     took_once(amazon)
+    assert amazon.snapshots(NAME) == {}
+
+
+def test_nothing_is_taken_after_the_deadline(stage: Scene, amazon: Amazon):
+    """EC2 is slow to say what is attached. The task has failed by then, and its module goes on."""
+    _instance, names = amazon.instance(2)
+    with taking(stage, amazon, *names, timeout=SHORT) as play:
+        play.wait("ok", "Freeze")
+        amazon.tells.clear()
+        asked = len(amazon.calls)
+        wait_for(lambda: len(amazon.calls) > asked, 30)
+        stage.thawed(2 * SHORT)
+        play.wait("failed", "Have EC2 take snapshots of the volumes, of one instant")
+        amazon.tells.set()
+        assert play.finish() == 2
+        wait_for(lambda: not any("python" in command(pid) for pid in play.processes()), 2 * SHORT)
+    assert amazon.taking() == []
     assert amazon.snapshots(NAME) == {}
 
 

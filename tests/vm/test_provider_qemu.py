@@ -193,6 +193,16 @@ def test_thawed_by_somebody_else(roles: Roles):
     assert copies(vm) == []
 
 
+def size_of(vm: Machine, disk: str) -> int:
+    """The bytes of a disk."""
+    sizes = {
+        each["device"]: each["inserted"]["image"]["virtual-size"]
+        for each in vm.execute("query-block")
+        if "inserted" in each
+    }
+    return int(sizes[disk])
+
+
 def test_left_under_way(roles: Roles):
     """The controller died before the end: the name is taken until somebody removes it."""
     vm = roles.vm
@@ -201,6 +211,10 @@ def test_left_under_way(roles: Roles):
     assert made == {"changed": True, "begun": False, "complete": False}
     files = [f"{disk}.qcow2.dead.{end}" for disk in DISKS for end in ("json", "part")]
     assert copies(vm) == files
+    # All of the room is theirs already.
+    for disk in DISKS:
+        there = (vm.folder / f"{disk}.qcow2.dead.part").stat()
+        assert there.st_blocks * 512 >= there.st_size == size_of(vm, disk)
     assert "nobody has waited for their end" in roles.run(name="dead").error
     with Qmp(str(vm.folder / "qmp")) as qmp:
         assert Copies(qmp, "dead", DISKS, None).remove(predict=True)["changed"]
