@@ -24,6 +24,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._freezer import (
     FREEZE,
     freezer,
 )
+from ansible_collections.quiesce.storage.plugins.module_utils._last import Last
 
 # For the others to end after a thaw. It takes them milliseconds, but for one that was stopped.
 _END_SECONDS = 0.5
@@ -84,15 +85,17 @@ class Family:
         if watched:
             self._start_witnesses(watched)
         orders, self._orders = os.pipe()
+        report = self._report_write
+        last = Last(self._board, self._members, report, self._lease, os.getpid())
         self._board.header.freezer = fork(
-            lambda: freezer(self._board, self._members, self._report_write, orders, flush_timeout),
+            lambda: freezer(self._board, self._members, report, orders, flush_timeout, last),
             [member.fd for member in self._members]
             + [member.start for member in watched]
-            + [self._report_write, orders],
+            + [report, orders],
         )
         for member in watched:
             os.close(member.start)
-        os.close(self._report_write)
+        os.close(report)
         os.close(orders)
 
     def _start_witnesses(self, watched: Sequence[Member]) -> None:

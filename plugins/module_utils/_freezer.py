@@ -32,6 +32,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils._children import (
     let_go,
 )
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
+from ansible_collections.quiesce.storage.plugins.module_utils._last import Last
 from ansible_collections.quiesce.storage.plugins.module_utils._worker import Worker
 
 FLUSH, FREEZE = b"L", b"G"
@@ -49,6 +50,8 @@ _FLUSH_ROUNDS = 5
 _ROUNDS = 3
 # Enough of a pause for the next freeze to take its full time.
 _GRACE_SECONDS = 0.05
+# Between two looks at whether anybody of the guard is left.
+_LOOK_SECONDS = 0.1
 # For a witness to begin its call. A later one is seen to be late.
 _BEGIN_SECONDS = 0.02
 # For a witness that has begun to be seen asleep. It takes a moment, but for one that gets no
@@ -57,10 +60,15 @@ _ASLEEP_SECONDS = 5.0
 
 
 def freezer(
-    board: Board, members: Sequence[Member], report: int, orders: int, flush_timeout: float
+    board: Board,
+    members: Sequence[Member],
+    report: int,
+    orders: int,
+    flush_timeout: float,
+    last: Last,
 ) -> NoReturn:
     """Flush, say so, and do what is ordered until there are no more orders, or all are frozen."""
-    team = _Team(board, members)
+    team = _Team(board, members, last)
     if flush_timeout:
         team.flush(flush_timeout)
     os.write(report, FLUSHED)
@@ -71,8 +79,10 @@ def freezer(
         word = os.read(orders, 1)
     if word:
         team.freeze()
-        os.write(report, DONE)
+        with contextlib.suppress(BrokenPipeError):
+            os.write(report, DONE)
         team.wait()
+        last.finish()
     let_go(members)
     os._exit(0)
 
@@ -84,8 +94,9 @@ class _NotThawedError(OSError):
 class _Team:
     """A thread for each member, since a call that blocks must not keep the others waiting."""
 
-    def __init__(self, board: Board, members: Sequence[Member]) -> None:
+    def __init__(self, board: Board, members: Sequence[Member], last: Last) -> None:
         self._board = board
+        self._last = last
         self._members = members
         self._work: Callable[[int], None] = self._flush
         self._done = threading.Semaphore(0)
@@ -131,17 +142,19 @@ class _Team:
     def wait(self) -> None:
         """Until nothing is under way."""
         for worker in self._workers:
-            worker.wait()
+            while not worker.wait(_LOOK_SECONDS):
+                self._last.look()
 
     def _have_done(self, numbers: Sequence[int]) -> None:
         for number in numbers:
             self._workers[number].wait()
             self._workers[number].ask()
         for _number in numbers:
-            self._done.acquire()
+            while not self._done.acquire(timeout=_LOOK_SECONDS):
+                self._last.look()
 
     def _stopped(self) -> bool:
-        return bool(self._board.header.stop)
+        return bool(self._board.header.stop) or self._last.alone()
 
     def _do(self, number: int) -> None:
         try:

@@ -15,6 +15,7 @@ from ansible_collections.quiesce.storage.plugins.module_utils import _freezer, _
 from ansible_collections.quiesce.storage.plugins.module_utils._board import FAILED, Board
 from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
 from ansible_collections.quiesce.storage.plugins.module_utils._clock import now
+from ansible_collections.quiesce.storage.plugins.module_utils._last import Last
 
 from tests.unit.guards import thaw_says
 
@@ -43,8 +44,13 @@ def freeze(
     monkeypatch.setattr(_ioctl, "freeze", lambda _fd: asked.append("freeze"))
     monkeypatch.setattr(_ioctl, "thaw", thaw)
     board = Board(1)
-    _freezer._Team(board, [member]).freeze()
+    _freezer._Team(board, [member], last(board, member)).freeze()
     return board, asked
+
+
+def last(board: Board, member: Member) -> Last:
+    """What the freezer would do if it were the last one, which it is not: this process reads."""
+    return Last(board, [member], member.start, "one", os.getpid())
 
 
 def test_what_cannot_be_watched_is_thawed(member: Member, monkeypatch: pytest.MonkeyPatch):
@@ -87,7 +93,7 @@ def test_a_witness_is_not_waited_for_once_the_set_is_given_up(
     giving_up = threading.Timer(0.2, lambda: setattr(board.header, "stop", 1))
     giving_up.start()
     began = now()
-    _freezer._Team(board, [member]).freeze()
+    _freezer._Team(board, [member], last(board, member)).freeze()
     giving_up.join()
     assert now() - began < 2
     assert (row.armed, board.held()) == (0, [0])
