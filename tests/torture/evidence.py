@@ -34,6 +34,7 @@ _BULK_FILES = 64
 _STAMP = Struct("<dd")
 # Pledges go round, so that they do not fill the filesystem.
 _ROUND = 200
+_FAR = 1_000_000
 
 
 def states(folder: Path, log: Path) -> None:
@@ -64,9 +65,14 @@ def writes(folder: Path, log: Path) -> None:
 
 
 def pledge(folder: Path, log: Path) -> None:
-    """Write a file and sync it; note its number only if the kernel said that it is safe."""
+    """Write a file and sync it; note its number only if the kernel said that it is safe.
+
+    The numbers begin far above those of an earlier process, which may have written more than it
+    noted: what that one wrote is never taken for ours.
+    """
+    before = max(_given(log), default=0) + _FAR
     with log.open("a", buffering=1) as stream:
-        for number in _until_ended(_PLEDGE_SECONDS):
+        for number in (before + each for each in _until_ended(_PLEDGE_SECONDS)):
             with contextlib.suppress(OSError):
                 _keep(folder / f"pledge-{number % _ROUND}", number)
                 stream.write(f"{number}\n")
@@ -110,10 +116,15 @@ def bulk(folder: Path, log: Path) -> None:
                 stream.write(f"{error.strerror}\n")
 
 
+def _given(log: Path) -> list[int]:
+    """The pledges that were given so far."""
+    return [int(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
 def broken_pledges(folder: Path, log: Path) -> tuple[int, list[str]]:
     """How many pledges were given, and which of them were not kept."""
     last: dict[int, int] = {}
-    given = [int(line) for line in log.read_text().splitlines()] if log.exists() else []
+    given = _given(log)
     for number in given:
         last[number % _ROUND] = number
     broken = []

@@ -5,7 +5,7 @@
 
 reclaim.py hold FOLDER       keep unlinked files open; SIGTERM closes them
 reclaim.py drop COUNT        have the kernel drop inodes and names, again and again
-reclaim.py within MIB COMMAND…   run a command in a memory cgroup of that size
+reclaim.py within MIB COMMAND…   run a command in a memory cgroup of that size; fails if it fits
 """
 
 from __future__ import annotations
@@ -67,14 +67,23 @@ def _group(size: int) -> Iterator[Path]:
         group.rmdir()
 
 
+def _refusals(group: Path) -> int:
+    """How often there was no room in it, and something had to be taken back."""
+    if (group / "memory.failcnt").exists():
+        return int((group / "memory.failcnt").read_text())
+    events = dict(line.split() for line in (group / "memory.events").read_text().splitlines())
+    return int(events["max"])
+
+
 def within(mib: int, argv: list[str]) -> int:
-    """Run a command in such a group; its return code."""
+    """Run a command in such a group; its return code, or 1 where all of it had room."""
     with _group(mib << 20) as group:
         join = (
             "import os, sys; open(sys.argv[1], 'w').write('0'); os.execv(sys.argv[2], sys.argv[2:])"
         )
         words = [sys.executable, "-c", join, str(group / "cgroup.procs"), *argv]
-        return subprocess.run(words, check=False).returncode
+        done = subprocess.run(words, check=False).returncode
+        return done or int(_refusals(group) == 0)
 
 
 def main() -> int:
