@@ -10,8 +10,6 @@ class ModuleDocFragment:
     """What the modules can and cannot do."""
 
     DOCUMENTATION = r"""
-requirements:
-  - Linux, Python 3.8 or newer and root on the managed host. Nothing else.
 attributes:
   check_mode:
     description: Can run in check_mode and return changed status prediction without modifying
@@ -21,6 +19,12 @@ attributes:
     description: Will return details on what has changed (or possibly needs changing in check_mode),
       when in diff mode.
     support: full
+"""
+
+    HOST = r"""
+requirements:
+  - Linux, Python 3.8 or newer and root on the managed host.
+attributes:
   platform:
     description: Target OS/families that can be operated against.
     support: full

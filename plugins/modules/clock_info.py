@@ -21,6 +21,8 @@ author:
 extends_documentation_fragment:
   - quiesce.storage.attributes
   - quiesce.storage.attributes.action
+requirements:
+  - The command C(date) on the managed host, as GNU coreutils and busybox have it.
 options:
   samples:
     description:
@@ -30,9 +32,12 @@ options:
 attributes:
   diff_mode:
     support: none
+  platform:
+    description: Target OS/families that can be operated against.
+    support: full
+    platforms: linux
 notes:
-  - It runs on the controller. All it needs on the managed host is C(date), as GNU coreutils and busybox
-    have it.
+  - It runs on the controller, and needs neither Python nor root on the managed host.
 """
 
 EXAMPLES = r"""

@@ -123,6 +123,13 @@ others:
   type: list
   elements: str
   sample: []
+taken:
+  description: Names of the snapshots that were begun all the same, where EC2 took none of some of
+    the volumes.
+  returned: on failure, if EC2 left a volume out
+  type: list
+  elements: str
+  sample: [snap-0123456789abcdef0]
 code:
   description: EC2's name for why it refused.
   returned: on failure, if EC2 refused

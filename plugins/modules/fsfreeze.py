@@ -24,6 +24,7 @@ author:
 extends_documentation_fragment:
   - quiesce.storage.freezing
   - quiesce.storage.attributes
+  - quiesce.storage.attributes.host
   - quiesce.storage.attributes.action
 options:
   path:
@@ -41,8 +42,9 @@ options:
   state:
     description:
       - V(frozen) freezes the set in an order that cannot deadlock, a filesystem before what it is
-        stored on. If the whole set is already held by O(lease), its deadline is renewed. If it is
-        frozen by somebody else, that is a warning without O(lease) and a failure with it.
+        stored on. If the whole set is already held by O(lease), its deadline is renewed. If all of it
+        is frozen by somebody else, that is a warning without O(lease) and a failure with it. If only a
+        part of it is, that is a failure.
       - V(thawed) with O(lease) thaws only what that lease holds. Without O(lease) it thaws whatever
         on these paths is frozen from user space, whoever froze it.
     type: str
@@ -153,7 +155,7 @@ filesystems:
           it is how long it was read-only.
         - Null where that is not known, as of a freeze without a lease, or one that ended before.
       type: float
-      returned: O(state=thawed)
+      returned: O(state=thawed), and by M(quiesce.storage.fsfreeze_run)
       sample: 0.047
 left_out:
   description: Filesystems that were left out (O(unsupported=skip)), as in RV(filesystems), each

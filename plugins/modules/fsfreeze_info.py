@@ -18,6 +18,7 @@ author:
   - quiesce.storage contributors (@quiesce-storage)
 extends_documentation_fragment:
   - quiesce.storage.attributes
+  - quiesce.storage.attributes.host
   - quiesce.storage.attributes.action
 options:
   path:

@@ -23,6 +23,7 @@ author:
 extends_documentation_fragment:
   - quiesce.storage.freezing
   - quiesce.storage.attributes
+  - quiesce.storage.attributes.host
   - quiesce.storage.attributes.action
 options:
   path:
@@ -112,7 +113,8 @@ frozen_seconds:
   returned: when something was frozen
   type: float
 filesystems:
-  description: As the module M(quiesce.storage.fsfreeze) returns them.
+  description: As the module M(quiesce.storage.fsfreeze) returns them, of both the freeze and the
+    thaw.
   returned: always
   type: list
   elements: dict

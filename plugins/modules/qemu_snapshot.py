@@ -22,6 +22,9 @@ author:
   - quiesce.storage contributors (@quiesce-storage)
 extends_documentation_fragment:
   - quiesce.storage.attributes
+requirements:
+  - Linux, Python 3.8 or newer and qemu 5.0 or newer on the hypervisor. The user of the task has to be
+    able to connect to the monitor and to write beside the images.
 options:
   socket:
     description:
@@ -66,6 +69,10 @@ options:
 attributes:
   diff_mode:
     support: none
+  platform:
+    description: Target OS/families that can be operated against.
+    support: full
+    platforms: linux
 notes:
   - C(IMAGE.NAME.json) beside a copy says what it is. A copy without it is not taken for one.
 """

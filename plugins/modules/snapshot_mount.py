@@ -19,6 +19,7 @@ author:
   - quiesce.storage contributors (@quiesce-storage)
 extends_documentation_fragment:
   - quiesce.storage.attributes
+  - quiesce.storage.attributes.host
 requirements:
   - Loop devices, unless the snapshot is a subvolume.
 options:

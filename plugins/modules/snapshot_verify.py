@@ -21,6 +21,7 @@ author:
   - quiesce.storage contributors (@quiesce-storage)
 extends_documentation_fragment:
   - quiesce.storage.attributes
+  - quiesce.storage.attributes.host
 requirements:
   - For ext2, ext3 and ext4 C(e2fsck), for XFS C(xfs_repair) and C(xfs_logprint), for btrfs C(btrfs).
   - Loop devices, unless the snapshot is a subvolume.
