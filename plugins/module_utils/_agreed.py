@@ -108,6 +108,13 @@ class AgreedFreeze(Freeze):
         before = own.facts().get("at")
         changed = before is None or not same(moment(before), self._at)
         left = self._at - time.time()
+        if changed and left <= 0:
+            raise QuiesceError(
+                "nothing was changed: the time agreed (at) has passed by the clock of this host, and "
+                "lease %r is armed %s. Agree on a later one, or thaw the lease (state=thawed, "
+                "lease=%s)" % (own.name, "for %s" % before if before else "for none yet", own.name),
+                **self.result(False, own.facts()),
+            )
         if left <= 0 or (left < NEAR_SECONDS and not changed):
             return self.result(True, own.facts(), wait=own.name)
         return self.result(changed, own.facts(), armed=True, agree=own.name)

@@ -88,6 +88,22 @@ def test_another_time_is_agreed(filesystem: Filesystem) -> None:
     assert thaw(filesystem, lease=LEASE)["held"] is True
 
 
+def test_another_time_that_has_passed(filesystem: Filesystem) -> None:
+    """It says so at once, and stays armed for the one before."""
+    first = time.time() + 600
+    arm(filesystem, at=first)
+    began = time.monotonic()
+    with pytest.raises(Failed, match=r"has passed .* lease 'agreed' is armed for 2"):
+        arm(filesystem, at=time.time() - 1)
+    assert time.monotonic() - began < 20
+    assert not arm(filesystem, at=first)["changed"]
+    thaw(filesystem, lease=LEASE)
+    freeze(filesystem, lease=LEASE, at="later")
+    with pytest.raises(Failed, match="is armed for none yet"):
+        arm(filesystem, at=time.time() - 1)
+    thaw(filesystem, lease=LEASE)
+
+
 def test_a_time_is_agreed_on_later(filesystem: Filesystem) -> None:
     armed = freeze(filesystem, lease=LEASE, at="later")
     assert armed["changed"]

@@ -46,7 +46,7 @@ def killed_while_freezing(slow: Filesystem, paths: Sequence[Filesystem]) -> Iter
         )
         try:
             wait_for(lambda: seen(slow) == "freezing", 20)
-            guard = next(pid for pid in of_lease(LEASE) if children(pid))
+            (guard,) = [pid for pid in of_lease(LEASE) if children(pid)]
             kill_together([guard, second_of(LEASE, guard)])
             with pytest.raises(Failed, match="the guard was killed while it froze"):
                 parse(call.communicate(timeout=60)[0])
