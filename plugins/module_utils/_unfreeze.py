@@ -199,8 +199,11 @@ class Thaw:
             )
             return False, None
         lost = {"held": False, "thawed_by": "guard_lost", "frozen_seconds": None}
-        changed, reached = self._in_place_of(held, devices)
-        if not reached:
+        changed, done, missed = self._in_place_of(held, devices)
+        if missed:
+            if done and not held.guarded:
+                with contextlib.suppress(OSError):
+                    _lease.mark_released(held.name, done)
             return changed, {**lost, "lease": held.facts()}
         self.warnings.append("%s was thawed in the place of its guard" % held.sentence())
         if not held.guarded:
@@ -212,10 +215,10 @@ class Thaw:
             _reported(held.name)
         return changed, {**lost, "lease": held.facts()}
 
-    def _in_place_of(self, held: Held, devices: Sequence[str]) -> tuple[bool, bool]:
-        """Thaw what a guard has left frozen: whether there was anything, and whether all of it was
-        reached."""
-        changed, reached = False, True
+    def _in_place_of(self, held: Held, devices: Sequence[str]) -> tuple[bool, list[str], list[str]]:
+        """Thaw what a guard has left frozen: whether there was anything, what was reached, and what
+        was not."""
+        changed, done, missed = False, [], []
         named = {each.device: each for each in self.set if each.fd >= 0}
         for member in _lease.left(held.record):
             device = member["device"]
@@ -226,17 +229,18 @@ class Thaw:
                 if each is not None and member["method"] == "remount_ro":
                     each.remount()
             except QuiesceError as error:
-                reached = False
+                missed.append(device)
                 self._told[device] = UNKNOWN
                 self.warnings.append(
                     "%s is held by %s, and cannot be thawed in the place of its guard: %s"
                     % (shown(member["path"]), held.sentence(), error)
                 )
                 continue
+            done.append(device)
             if each is not None:
                 changed |= self._directly(each)
                 self._told[device] = self._state(each)
-        return changed, reached
+        return changed, done, missed
 
     def _unnamed(self, member: dict[str, Any]) -> Filesystem | None:
         """What no path leads to any more, as after an unmount; None where it is gone."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,38 @@ from tests.unit.guards import Holding, holding, record_of
 
 COUNT = 3
 DEVICES = [f"8:{number}" for number in range(COUNT)]
+PATHS = [f"/srv/{number}" for number in range(COUNT)]
 NOT_A_THAW = st.one_of(
     JSON,
     like({"op": "status"}),
     like({"op": "renew", "timeout": 60}),
     st.fixed_dictionaries({"op": st.just("renew"), "timeout": JSON}),
     st.fixed_dictionaries({"op": st.just("thaw"), "devices": JSON}),
+    like({"op": "release", "paths": PATHS}),
+    st.fixed_dictionaries({"op": st.just("release"), "paths": st.lists(st.sampled_from(PATHS))}),
+    like({"op": "agree", "at": 1.0}),
+    like({"op": "listen"}),
 ).filter(lambda request: not thaws(request))
 
 
 def thaws(request: Any) -> set[str]:
     """The devices that a request names rightly for a thaw."""
-    if not isinstance(request, dict) or request.get("op") != "thaw":
+    if not isinstance(request, dict):
+        return set()
+    if request.get("op") == "release":
+        return set(DEVICES if is_whole(request.get("paths")) else [])
+    if request.get("op") != "thaw":
         return set()
     devices = request.get("devices")
     if devices is None:
         return set(DEVICES)
     return {each for each in DEVICES if each in devices} if isinstance(devices, list) else set()
+
+
+def is_whole(paths: Any) -> bool:
+    """Whether these are the paths of all of it, and of nothing else."""
+    named = [each for each in paths if isinstance(each, str)] if isinstance(paths, list) else []
+    return {posixpath.normpath(each) for each in named} == set(PATHS)
 
 
 def well_formed(answer: dict[str, Any]) -> None:
@@ -70,6 +86,13 @@ STEPS = st.one_of(
     st.tuples(
         st.just("thaw"), st.none() | st.lists(st.sampled_from([*DEVICES, "8:9", 7, []]), max_size=3)
     ),
+    st.tuples(
+        st.just("release"),
+        st.permutations(PATHS)
+        | st.lists(st.sampled_from([*PATHS, "/srv/0/", "/srv", "/srv/9", 7, []]), max_size=4),
+    ),
+    st.tuples(st.just("agree"), st.floats()),
+    st.tuples(st.just("listen"), st.none()),
     st.tuples(st.just("renew"), st.integers(-1, 100_000)),
     st.tuples(st.just("stranger"), st.integers(0, COUNT - 1)),
     st.tuples(st.just("storage"), st.integers(0, COUNT - 1)),
@@ -90,11 +113,19 @@ class Course:
         # Something was thawed by the guard. Nothing real sleeps here on what a stranger
         # thaws, so that the guard learns of it by its own thaw.
         self.touched = False
+        # A thaw of some or all of it was asked for.
+        self.asked = False
 
     def step(self, what: str, value: Any) -> None:
         before = set(self.kernel.frozen)
         if what == "thaw":
             self.thaw(value)
+        elif what == "release":
+            self.release(value)
+        elif what in ("agree", "listen"):
+            more = {"at": value} if what == "agree" else {}
+            well_formed(self.held.ask({"op": what, **more}))
+            assert self.kernel.frozen == before
         elif what == "renew":
             answer = self.held.ask({"op": "renew", "timeout": value})
             well_formed(answer)
@@ -121,11 +152,25 @@ class Course:
     def thaw(self, devices: list[Any] | None) -> None:
         # A guard that has ended says how that was, to whoever still finds it.
         whole = self.held.phase == "ended" or not self.touched
+        self.asked = True
         answer = self.held.ask({"op": "thaw", "devices": devices})
         well_formed(answer)
         assert whole or not answer["held"]
         wanted = {n for n, device in enumerate(DEVICES) if devices is None or device in devices}
         assert self.kernel.frozen & wanted <= set(self.kernel.refuses)
+
+    def release(self, paths: list[Any]) -> None:
+        """It is of all that is held, unbroken, or it is of nothing."""
+        before = set(self.kernel.frozen)
+        possible = self.held.phase == "held" and is_whole(paths) and not self.touched
+        certain = possible and not self.asked and before == set(range(COUNT))
+        answer = self.held.ask({"op": "release", "paths": paths})
+        well_formed(answer)
+        assert certain <= answer["ok"] <= possible
+        if answer["ok"]:
+            assert self.kernel.frozen <= set(self.kernel.refuses)
+        else:
+            assert self.kernel.frozen == before
 
 
 @given(steps=st.lists(STEPS, max_size=8), tied=st.booleans())

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,8 @@ from tests.kernel.lab import Filesystem, Lab
 from tests.kernel.modules import freeze, state, thaw
 
 LEASE = "fuzzed"
+# Stands for the path of the filesystem, which is known only when there is one.
+PATH = "/held"
 
 
 def no_thaw(raw: bytes) -> bool:
@@ -29,11 +32,20 @@ def no_thaw(raw: bytes) -> bool:
             request = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(request, dict) and request.get("op") == "thaw":
-            devices = request.get("devices")
-            if devices is None or (isinstance(devices, list) and devices):
-                return False
+        if isinstance(request, dict) and asks(request):
+            return False
     return True
+
+
+def asks(request: dict[str, Any]) -> bool:
+    """Whether a request can be one for a thaw of what is held."""
+    if request.get("op") == "release":
+        paths = request.get("paths")
+        named = [each for each in paths if isinstance(each, str)] if isinstance(paths, list) else []
+        return {posixpath.normpath(each) for each in named} == {PATH}
+    devices = request.get("devices")
+    some = devices is None or (isinstance(devices, list) and bool(devices))
+    return request.get("op") == "thaw" and some
 
 
 MESSAGES = st.one_of(
@@ -43,6 +55,9 @@ MESSAGES = st.one_of(
         like({"op": "status"}),
         like({"op": "renew", "timeout": 60}),
         like({"op": "thaw", "devices": []}),
+        like({"op": "release", "paths": [PATH, "/srv"]}),
+        like({"op": "agree", "at": 1.0}),
+        like({"op": "listen"}),
         st.fixed_dictionaries({"op": st.just("renew"), "timeout": JSON}),
     ).flatmap(cut),
 )
@@ -74,6 +89,7 @@ def status(line: socket.socket) -> dict[str, Any]:
 def test_anything_said_to_it(
     held: tuple[Filesystem, int], said: bytes, reads: bool, hangs_up: bool
 ) -> None:
+    said = said.replace(PATH.encode(), str(held[0]).encode())
     with connected(LEASE) as line:
         line.sendall(said)
         if hangs_up:

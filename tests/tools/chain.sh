@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs targets of the Makefile one after the other, each under a heading, and says at the end once more
-# what pytest had to say. Stops at the first that fails; one that races against time is repeated first.
+# what pytest had to say. Stops at the first that fails; one that races against time is repeated first, and what
+# has failed of it then passed is named at the very end.
 #   chain.sh TARGET…
 # vm+unit+lint is vm beside the others, which run one after the other: what it says comes after them.
 # shellcheck source-path=SCRIPTDIR
@@ -37,6 +38,13 @@ what_failed() {
         cut -c -600 | tail -n 40 || true
 }
 
+# names_of FILE: of the tests that failed, or what else says that something did.
+names_of() {
+    grep -E '^(FAILED|ERROR) ' "$1" | sed 's/ - .*//' | sort -u | grep . ||
+        grep -E '^(fatal|failed): |UNREACHABLE!|^\[ERROR\]' "$1" | cut -c -200 | sort -u | grep . ||
+        echo 'no test by name; what it had to say stands above'
+}
+
 passed() {
     say "$1: passed in $2 s"
     note "$1"
@@ -47,6 +55,7 @@ passed() {
 failed() {
     printf '\n===== what failed in %s, after %d s =====\n' "$1" "$2"
     { say "$1" && what_failed "$report/$1"; } | tee -a "$report/at-first"
+    names_of "$report/$1" | sed "s/^/$1: /" >>"$report/names"
     case $1 in
         faults | fleet | kernel | molecule | providers | torture | vm) ;;
         *) die "make test: FAILED in '$1'. To repeat only this part: make $1" ;;
@@ -113,7 +122,12 @@ for target in "${again[@]}"; do repeat "$target"; done
 
 printf '\n===== all %d parts passed in %d min: %s =====\n' "$all" $((SECONDS / 60)) "$*"
 [ ! -s "$report/pytest" ] || cat "$report/pytest"
-if [ -s "$report/at-first" ]; then
-    printf '\n===== not at once: what follows failed at first, and passed when nothing else ran. It wants to be looked at =====\n'
+if [ -s "$report/names" ]; then
+    printf '\n===== not at once: what was said when it failed =====\n'
     cat "$report/at-first"
+    printf '\n!!!!! NOT AT ONCE: %d of %d parts failed at first (%s), and passed when nothing else ran.\n' \
+        ${#again[@]} "$all" "${again[*]}"
+    printf '!!!!! Each of these %d is a defect, of the test or of ours, until it is explained:\n' \
+        "$(wc -l <"$report/names")"
+    cat "$report/names"
 fi

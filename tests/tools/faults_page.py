@@ -1,22 +1,25 @@
 # Copyright: (c) 2026, quiesce.storage contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tidies the fault table, and makes the page of the docs out of it.
+"""Tidies the fault table, makes the page of the docs out of it, and says what it lacks.
 
-faults_page.py TABLE PAGE
+faults_page.py page TABLE PAGE
+faults_page.py complete TABLE TESTS OTHERS      two files with names of tests, as pytest lists them
 """
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import string
 import sys
-from collections import defaultdict
+import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.faults.table import tidy
+from tests.faults.table import _Try, done, tidy
 
 _GROUPS = {
     "controller": "The controller ends",
@@ -56,5 +59,46 @@ def page(table: Iterable[Mapping[str, Any]]) -> str:
     return _TEMPLATE.substitute(groups=text.rstrip())
 
 
+def lacks(table: Path, tests: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Say of each row what it lacks; the table is left as it is.
+
+    :param tests: those whose rows have to be there, each turn of them.
+    :param others: those whose rows may be there.
+    """
+    wanted = list(tests)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copy(table, folder))
+        ever = done(copy, wanted)
+        measured = [line["row"] for line in tidy(copy)]
+        counting = done(copy, wanted)
+    missing = [test for test in wanted if test not in counting]
+    turns = Counter(_Try.of(test).row for test in wanted)
+    stale = Counter(_Try.of(test).row for test in missing if test in ever)
+    said = []
+    for row, count in Counter(_Try.of(test).row for test in missing).items():
+        # Measured of other code, or before a failure.
+        old = f" ({stale[row]} do not count)" if stale[row] else ""
+        said.append(f"{row}: lacks {count} of {turns[row]} turns{old}")
+    known = {*turns, *(_Try.of(test).row for test in others)}
+    gone = dict.fromkeys(row for row in measured if row not in known)
+    return said + [f"{row}: was measured, and there is no such test" for row in gone]
+
+
+def _names(file: str) -> list[str]:
+    return [line for line in Path(file).read_text().splitlines() if "::" in line]
+
+
+def main(what: str, table: str, *files: str) -> int:
+    """Do what the command line says."""
+    if what == "page":
+        Path(files[0]).write_text(page(tidy(Path(table))))
+        return 0
+    tests, others = map(_names, files)
+    said = lacks(Path(table), tests, others)
+    rows = len({_Try.of(test).row for test in tests})
+    print(*said, f"{rows} rows are wanted, and {len(said)} are not as they should be", sep="\n")
+    return int(bool(said) or not tests)
+
+
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(page(tidy(Path(sys.argv[1]))))
+    sys.exit(main(*sys.argv[1:]))

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,10 @@ class Kernel:
 class Holding:
     """A guard that has just frozen its set, and what can be seen of it from outside."""
 
-    def __init__(self, count: int, tied: bool = False, timeout: int = 60) -> None:
+    def __init__(
+        self, count: int, tied: bool = False, timeout: int = 60, levels: Sequence[int] = ()
+    ) -> None:
+        """``levels``: of each filesystem; 0 where not given."""
         self.kernel = Kernel(count)
         ours, self.client = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.guard = guard = Guard.__new__(Guard)
@@ -105,12 +109,18 @@ class Holding:
             row.started = now()
             row.done = now()
             row.status = FROZEN
-        members = [Member(_NOWHERE + n, True, False, 0) for n in range(count)]
+        members = [
+            Member(_NOWHERE + n, True, False, level)
+            for n, level in enumerate(levels or [0] * count)
+        ]
         proof = Proof(self.board, members, [[] for _each in sets], sleep=True)
         proof.begin()
         self._thawer = thawer = Thawer(self.board, members)
         self.account = Account(LEASE, sets, self.board, proof, thawer)
         self._line = Line(ours)
+        # Somebody else, who asks.
+        theirs, self._other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._asking = Line(theirs)
         own = {
             "_audience": Audience(self._line),
             "_request": {"lease": LEASE, "tied": tied, "freeze_timeout": 30, "flush_timeout": 30},
@@ -140,8 +150,16 @@ class Holding:
         return str(vars(self.guard)["_phase"])
 
     def ask(self, request: Any) -> dict[str, Any]:
-        """What the guard answers."""
-        return self.guard._answer(request)
+        """What the guard answers to somebody other than its client."""
+        return self.guard._hear(request, self._asking)
+
+    def told(self) -> list[dict[str, Any]]:
+        """What that somebody was told without asking, since the last look."""
+        return _read_all(self._other)
+
+    def events(self) -> list[dict[str, Any]]:
+        """The same for the client."""
+        return _read_all(self.client)
 
     def read(self, line: Line) -> None:
         """Have the guard read a connection, as its loop does."""
@@ -169,6 +187,17 @@ class Holding:
         self._thawer.close()
         self.client.close()
         self._line.close()
+        self._other.close()
+        self._asking.close()
+
+
+def _read_all(connection: socket.socket) -> list[dict[str, Any]]:
+    connection.setblocking(False)
+    try:
+        said = connection.recv(1 << 20)
+    except BlockingIOError:
+        return []
+    return [json.loads(line) for line in said.splitlines()]
 
 
 @contextlib.contextmanager

@@ -28,16 +28,6 @@ def held(run_folder: Path) -> Iterator[Holding]:
         yield made
 
 
-def events(held: Holding) -> list[dict[str, Any]]:
-    """What the guard has told its client so far."""
-    held.client.setblocking(False)
-    try:
-        said = held.client.recv(1 << 20)
-    except BlockingIOError:
-        return []
-    return [json.loads(line) for line in said.splitlines()]
-
-
 def test_status_changes_nothing(held: Holding) -> None:
     for _each in range(3):
         answer = held.ask({"op": "status", "more": "than asked for"})
@@ -85,7 +75,7 @@ def test_thaw_of_all(held: Holding, run_folder: Path) -> None:
     assert answer["ok"] is answer["changed"] is answer["held"] is True
     assert answer["thawed_by"] == "request"
     assert held.kernel.frozen == set()
-    assert [event["event"] for event in events(held)] == ["ended"]
+    assert [event["event"] for event in held.events()] == ["ended"]
     # The one who asked was told: nobody else has to be.
     assert record_of(run_folder) is None
     again = held.ask({"op": "thaw", "devices": None})
@@ -156,12 +146,12 @@ def test_deadline(held: Holding, run_folder: Path, late: float, by: str | None) 
     assert record is not None
     if by is None:
         assert record["ended"] is None
-        assert events(held) == []
+        assert held.events() == []
     else:
         assert record["ended"]["thawed_by"] == by
         assert record["ended"]["held"] is False
         assert record["ended"]["reported"] is False
-        assert [event["thawed_by"] for event in events(held)] == [by]
+        assert [event["thawed_by"] for event in held.events()] == [by]
 
 
 def test_thawed_by_somebody_else(held: Holding, run_folder: Path) -> None:

@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils import _ioctl, _last, _lease
@@ -39,7 +40,7 @@ def frozen(*statuses: int) -> tuple[Board, list[Member]]:
     return board, [Member(number, True, False, 0) for number in range(len(statuses))]
 
 
-def ended(folder: Path, guard: int) -> dict[str, object] | None:
+def ended(folder: Path, guard: int) -> Any:
     """What a record of this guard says of its end once the last one has finished."""
     put(folder, "one", record("one", lease={"name": "one", "guard_pid": guard}))
     board, members = frozen(FROZEN)
@@ -63,7 +64,12 @@ def test_what_is_frozen_is_thawed_and_nothing_else(
     pipe: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     asked: list[int] = []
-    monkeypatch.setattr(_ioctl, "thaw", lambda fd: asked.append(fd) or True)
+
+    def thaw(fd: int) -> bool:
+        asked.append(fd)
+        return True
+
+    monkeypatch.setattr(_ioctl, "thaw", thaw)
     board, members = frozen(FROZEN, STARTED)
     last = Last(board, members, pipe[1], "one", GUARD)
     os.close(pipe.pop(0))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.quiesce.storage.plugins.module_utils import _launch
 
-from tests.unit.pythons import parameters
+from tests.unit.pythons import VERSIONS, find
 from tests.unit.sources import COLLECTION, PACKAGE, closure
 
 # Only what a module of the collection would have imported, and no test.
@@ -57,9 +57,10 @@ def standalone(python: str, made: Path, *words: str) -> subprocess.CompletedProc
     )
 
 
-@pytest.mark.parametrize("python", parameters())
-def test_it_runs_by_itself(python: str, made: Path) -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_it_runs_by_itself(version: str, made: Path) -> None:
     """Everything is imported before the first word of the command line is looked at."""
+    python = find(version)
     done = standalone(python, made)
     assert done.returncode == 1
     assert done.stderr.strip().endswith("IndexError: list index out of range"), done.stderr
@@ -72,9 +73,17 @@ def test_it_runs_by_itself(python: str, made: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_this_python_is_one_of_them() -> None:
-    found = [parameter.values[0] for parameter in parameters()]  # type: ignore[attr-defined]
-    assert sys.executable in found or sys.version_info >= (3, 14)
+def test_every_python_from_the_oldest_on() -> None:
+    """As the README has it: 3.8 or newer. None is left out."""
+    minors = [int(version.removeprefix("3.")) for version in VERSIONS]
+    assert minors == list(range(8, max(minors) + 1))
+    assert max(minors) >= 13
+    assert len({find(version) for version in VERSIONS}) == len(VERSIONS)
+
+
+def test_a_python_that_is_not_there_is_no_reason_to_skip() -> None:
+    with pytest.raises(AssertionError, match=r"^no Python 3\.7777 on this machine; see /.*\.txt$"):
+        find("3.7777")
 
 
 def test_everything_that_the_guard_imports_is_in_it(made: Path) -> None:

@@ -79,6 +79,10 @@ class Machine:
         """The mountpoints of what is frozen, as the kernel says."""
         return [path for path, state in self.states().items() if state == "frozen"]
 
+    def not_thawed(self) -> dict[str, str]:
+        """What is frozen, or still being frozen, by mountpoint, as the kernel says."""
+        return {path: state for path, state in self.states().items() if state != "thawed"}
+
     def freeze(self, path: str, seconds: float = 30) -> None:
         """Freeze by hand; thawed after ``seconds`` at most, or when the connection ends."""
         self._ask("freeze", 60, path=path, seconds=seconds)
