@@ -41,19 +41,19 @@ def filled(template: str, **variables: Any) -> str:
     ],
 )
 def test_who_holds_it_and_whether_it_ends(lease: str | None, said: str):
-    found = {"path": "/srv", "fstype": "xfs", "source": "/dev/vdb1", "state": "frozen"}
-    found["lease"] = {**LEASE, "guard": lease} if lease else None
+    found: dict[str, Any] = {"path": "/srv", "fstype": "xfs", "source": "/dev/vdb1"}
+    found |= {"state": "frozen", "lease": {**LEASE, "guard": lease} if lease else None}
     (line,) = filled("status.j2", quiesce_status=[found]).splitlines()
     assert line.startswith("/srv (xfs on /dev/vdb1) is frozen by ")
     assert line.endswith(said)
     assert ("lease nightly since 2026-11-21T01:05:55Z, " in line) == bool(lease)
 
 
-def thaw(filesystem: Filesystem, **user: int) -> subprocess.CompletedProcess[str]:
+def thaw(filesystem: Filesystem, user: int = 0) -> subprocess.CompletedProcess[str]:
     """Run what the playbook runs where no module gets through."""
     script = filled("thaw.sh.j2", thaw_paths=[str(filesystem)])
     argv = ["sh", "-c", script]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20, **user)
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20, user=user)
 
 
 def test_only_root_can_say_that_nothing_was_frozen(filesystem: Filesystem):
