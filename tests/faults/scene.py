@@ -9,8 +9,7 @@ import contextlib
 import itertools
 import json
 import os
-import shutil
-import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,13 +17,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from playbooks.files.load import sample, verify
+from ansible_collections.quiesce.storage.plugins.module_utils._children import asleep
+
 from tests.hosts import Host, open_host
-from tests.kernel.lab import Lab, throttled
-from tests.kernel.lab.load import PROGRAM
+from tests.kernel.lab import Filesystem, Lab, throttled
 from tests.kernel.processes import children, command, wait_for
 
 from .plays import Play, freeze_stay_thaw, playing, running
+from .writers import LIGHT, Writers
 
 DATA = "/srv"
 PATHS = (DATA, "/")
@@ -36,65 +36,75 @@ TIMEOUT = 4
 LATE = 3.0
 """Seconds by which a thaw at the deadline may be late: it writes to a disk that tests keep busy."""
 
-SOON = 1.0
-"""Seconds within which whatever thaws in the place of a guard has to."""
+SOON = 5.0
+"""Seconds within which whatever thaws at once has to: the machine may be busy with other tests."""
+
+PATIENCE = 900
+"""Seconds until a host is thawed that nobody else has thawed: longer than any test waits."""
+
+PROMPT = 10.0
+"""Seconds that a thaw that was asked for takes at the most, from the task of the play on."""
+
+LIFTED = "the end of what the storage waits for"
+"""What seconds count from where a thaw was held up by the storage."""
+
+ON_THE_WAY = 15
+"""The same where the play has to come to its next task in time, which a busy machine keeps up."""
+
+FREEZE = "the freeze's start"
+"""What seconds count from where a freeze failed."""
 
 LEASE = "fault"
 """The lease of plays that freeze and thaw with the modules alone."""
 
 _TAKE = Path(__file__).with_name("tasks") / "take.yml"
-_PROGRESS = "/dev/shm/progress"
 
 
 class Scene:
     """One host under load. ``stages`` is a folder for files that let the snapshot go on."""
 
-    def __init__(self, host: Host, folder: Path) -> None:
+    def __init__(self, host: Host, folder: Path, base: Filesystem) -> None:
         self.host = host
+        self._base = base
         self.folder = folder
         # More about the host, for the inventory.
         self.variables: dict[str, Any] = {}
         self.stages = folder / "stages"
         self.stages.mkdir(parents=True)
         self._plays = itertools.count(1)
-        self._load: subprocess.Popen[bytes] | None = None
+        self._writers: dict[str, Writers] = {}
 
     # Writers
 
-    def write(self) -> None:
-        """Have programs write to DATA until the end of the scene."""
-        shutil.copy(PROGRAM, self.host.outside("/dev/shm/load.py"))
-        argv = ("run", "--directory", DATA, "--progress", _PROGRESS, "--fio-rate", "0")
-        self._load = subprocess.Popen(self._load_py(*argv), stdin=subprocess.DEVNULL)
-        self.written()
+    def write(self, path: str = DATA, per_second: int = 0) -> None:
+        """Have programs write to a filesystem until the end of the scene."""
+        self._writers[path] = Writers(self.host, path, per_second)
 
     def written(self) -> dict[str, int]:
-        """Return how much each writer has finished by now."""
-        return sample(self.host.outside(_PROGRESS), 20)
+        """Return how much each writer on DATA has finished by now."""
+        return self._writers[DATA].written()
 
-    def nothing_lost(self, sample: Mapping[str, int]) -> None:
-        """Writers have gone on since ``sample``, and all that they wrote is there."""
-        wait_for(lambda: all(self.written()[each] > sample[each] for each in sample), 10)
-        self.stop_writing()
-        self.kept(self.written())
+    def held_up(self) -> dict[str, int]:
+        """Wait until all writers are blocked; return what is written on DATA."""
+        return {path: each.held_up() for path, each in self._writers.items()}[DATA]
 
-    def kept(self, sample: Mapping[str, int], mountpoint: Path | None = None) -> None:
-        """All that had been written at ``sample`` is there.
+    def nothing_lost(self) -> None:
+        """All writers of the scene go on now, and all that they wrote is there."""
+        for each in self._writers.values():
+            each.nothing_lost()
 
-        :param mountpoint: of a clone of DATA; DATA itself when not given.
-        """
-        verdict = verify(mountpoint or self.host.outside(DATA), dict(sample))
-        assert verdict["lost"] == 0, verdict
+    def ended_and_kept(self, held_up: Mapping[str, int]) -> None:
+        """The writers on DATA have ended since, as their names led nowhere; nothing is lost."""
+        self._writers[DATA].ended_and_kept(held_up)
+
+    def kept(self, sample: Mapping[str, int], mountpoint: Path) -> None:
+        """All that had been written at ``sample`` is there, on a clone of DATA."""
+        self._writers[DATA].kept(sample, mountpoint)
 
     def stop_writing(self) -> None:
-        """End the writers; those that are blocked end with the thaw."""
-        if self._load is not None:
-            self._load.terminate()
-            self._load.wait(30)
-            self._load = None
-
-    def _load_py(self, *argv: str) -> list[str]:
-        return self.host.inside("python3", "/dev/shm/load.py", *argv)
+        """End the writers, which may have ended; those that are blocked end with the thaw."""
+        for each in self._writers.values():
+            each.stop()
 
     @contextmanager
     def slow(self, dirty_mib: int = 12, rate_mib: int = 4) -> Iterator[None]:
@@ -102,6 +112,35 @@ class Scene:
         with throttled(self.device(), rate_mib << 20):
             self.host.outside(f"{DATA}/dirty").write_bytes(os.urandom(dirty_mib << 20))
             yield
+
+    @contextmanager
+    def thawing(self) -> Iterator[None]:
+        """Let the plays thaw. The guard has begun to, and does not come to the end of it in here.
+
+        FITHAW of an ext4 writes its superblock; what the images are stored on is frozen meanwhile.
+        """
+        guard = self.guard()[0]
+        deadlines = self.deadlines()
+        assert self.frozen()
+        with self._base.frozen(at_most=120):
+            self.let("frozen", "cloned")
+            wait_for(lambda: in_calls(guard) == len(PATHS), 60)
+            assert time.time() < min(deadlines)
+            assert self.frozen()
+            yield
+            assert self.frozen()
+
+    def cloned(self, play: Play) -> None:
+        """Let the play of a role clone the images, and wait until that is done."""
+        self.let("frozen")
+        play.wait("start", "Clone the images")
+        wait_for(
+            lambda: (
+                len([*self.host.folder.glob("*.img.*")]) == len(PATHS)
+                and not any(command(pid).startswith("cp ") for pid in play.processes())
+            ),
+            60,
+        )
 
     def device(self) -> str:
         """Return the block device that DATA is on."""
@@ -171,10 +210,16 @@ class Scene:
             (self.stages / stage).touch()
 
     def request_thaw(self, play: Play) -> tuple[float, dict[str, Any]]:
-        """Let a short play thaw; return how many seconds that took, and what came of it."""
+        """Let a short play thaw; return how many seconds that took, and what came of it.
+
+        It comes promptly, and before a deadline does it.
+        """
+        deadlines = self.deadlines()
         self.let("frozen")
         asked = float(play.wait("start", "Thaw")["at"])
-        seconds = self.thawed(30) - asked
+        seconds = self.thawed(PROMPT) - asked
+        assert seconds < PROMPT
+        assert time.time() < min(deadlines)
         result: dict[str, Any] = play.wait("ok", "Thaw")["result"]
         return seconds, result
 
@@ -190,6 +235,10 @@ class Scene:
     def frozen(self) -> bool:
         """Whether all of the host is frozen."""
         return set(self.host.states().values()) == {"frozen"}
+
+    def is_thawed(self) -> bool:
+        """Whether nothing of the host is frozen."""
+        return set(self.host.states().values()) == {"thawed"}
 
     def processes(self) -> list[int]:
         """Return the processes on the host: of the machine, by pid."""
@@ -217,18 +266,18 @@ class Scene:
         (second,) = [pid for pid in pids if pid != guard and pid not in below]
         return guard, second, below
 
-    def wait_until(self, state: str, path: str = DATA, seconds: float = 60) -> float:
+    def wait_until(self, state: str, path: str = DATA, seconds: float = 240) -> float:
         """Wait until the kernel says so of one filesystem; return when that was (monotonic)."""
         wait_for(lambda: self.host.states()[path] == state, seconds)
         return time.monotonic()
 
     def thawed(self, seconds: float) -> float:
         """Wait until nothing at all is frozen; return when that was (monotonic)."""
-        wait_for(lambda: set(self.host.states().values()) == {"thawed"}, seconds)
+        wait_for(self.is_thawed, seconds)
         return time.monotonic()
 
     def thawed_by_deadline(
-        self, deadline: float = 0.0, patience: float = 30, early: bool = False
+        self, deadline: float = 0.0, patience: float = 60, early: bool = False
     ) -> float:
         """Wait for the thaw, which the deadline has to bring; return by how much it was late.
 
@@ -242,39 +291,88 @@ class Scene:
         assert early or late >= 0, f"{late:+.3f} s from the deadline"
         return late
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return what is written on the host of leases; of one that was thawed as asked, nothing.
+
+        That is, once its guard has ended.
+        """
+        records = self.host.outside("/run/quiesce").glob("lease-*/record")
+        return [json.loads(record.read_text()) for record in records]
+
     def deadlines(self) -> list[float]:
         """Return until when the leases on the host last, as they say (seconds since 1970)."""
-        records = self.host.outside("/run/quiesce").glob("lease-*/record")
-        leases = [json.loads(record.read_text())["lease"] for record in records]
-        return [datetime.fromisoformat(each["deadline"]).timestamp() for each in leases]
+        deadlines = [record["lease"]["deadline"] for record in self.records()]
+        return [datetime.fromisoformat(each).timestamp() for each in deadlines]
 
     def no_guard_left(self) -> None:
         """Wait until the guards have ended."""
-        wait_for(lambda: not self.guards(), 10)
+        wait_for(lambda: not self.guards(), 30)
+
+
+def in_calls(pid: int) -> int:
+    """How many threads of a process wait in a call that nothing can interrupt."""
+    with contextlib.suppress(FileNotFoundError):
+        return sum(bool(asleep(pid, int(task))) for task in os.listdir(f"/proc/{pid}/task"))
+    return 0
 
 
 @contextmanager
-def three_hosts(lab: Lab, seconds: float) -> Iterator[list[Host]]:
-    """Start three hosts, thaw them after ``seconds`` at the latest, and stop them at the end."""
+def full(stage: Scene, *folders: str) -> Iterator[None]:
+    """Leave not a byte on these tmpfs of the host."""
+    fillers = [stage.host.outside(f"{folder}/filler") for folder in folders]
+    try:
+        for filler in fillers:
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
+                while True:
+                    stream.write(bytes(1 << 16))
+        yield
+    finally:
+        for filler in fillers:
+            filler.unlink(missing_ok=True)
+
+
+@contextmanager
+def watched(host: Host) -> Iterator[None]:
+    """Thaw all of a host after PATIENCE at the latest, and at the end of the block.
+
+    AssertionError at the end where that found something frozen: nobody else had thawed it.
+    """
+    found: list[str] = []
+    watch = threading.Timer(PATIENCE, lambda: found.extend(host.thaw()))
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
+        watch.join()
+        found += host.thaw()
+    assert not found, f"left frozen on {host}: {found}"
+
+
+@contextmanager
+def three_hosts(lab: Lab, folder: Path) -> Iterator[list[Scene]]:
+    """Start three hosts with writers on them, and thaw and stop them at the end of the block."""
     with ExitStack() as stack:
-        hosts = [stack.enter_context(open_host(lab, separate=[DATA])) for _number in range(3)]
-        for host in hosts:
-            host.arm_thaw(seconds)
-            stack.callback(host.thaw)
-        yield hosts
+        scenes = [stack.enter_context(scene(lab, folder / f"scene-{n}")) for n in range(3)]
+        for each in scenes:
+            each.write(per_second=LIGHT)
+        yield scenes
 
 
 @contextmanager
-def scene(lab: Lab, folder: Path, fstype: str = "ext4") -> Iterator[Scene]:
+def scene(
+    lab: Lab, folder: Path, fstype: str = "ext4", separate: Sequence[str] = (DATA,)
+) -> Iterator[Scene]:
     """Start a host, and thaw and stop it at the end of the block.
 
     :param fstype: of DATA: ``ext4`` or ``xfs``.
+    :param separate: its filesystems beside the root.
     """
-    with open_host(lab, separate=[DATA], fstypes={DATA: fstype}) as host:
-        set_up = Scene(host, folder)
-        host.arm_thaw(90)
-        try:
+    with open_host(lab, separate=separate, fstypes={DATA: fstype}) as host:
+        set_up = Scene(host, folder, lab.base)
+        with contextlib.ExitStack() as stack:
+            # When all is thawed: those that are blocked could not end before.
+            stack.callback(set_up.stop_writing)
+            stack.enter_context(watched(host))
             yield set_up
-        finally:
-            host.thaw()
-            set_up.stop_writing()

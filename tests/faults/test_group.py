@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import Host
 from tests.kernel.lab import Lab
 from tests.kernel.processes import wait_for
 
@@ -44,9 +43,9 @@ TASK = """\
 class Group:
     """Some hosts, and plays that take a snapshot of all of them at once."""
 
-    def __init__(self, hosts: list[Host], folder: Path) -> None:
-        self.hosts = hosts
-        self.scenes = [Scene(host, folder / host.name) for host in hosts]
+    def __init__(self, scenes: list[Scene], folder: Path) -> None:
+        self.scenes = scenes
+        self.hosts = [each.host for each in scenes]
         self.folder = folder
         self._tasks = folder / "take.yml"
         self._tasks.write_text(TASK.replace("FOLDER", str(folder)))
@@ -88,10 +87,11 @@ class Group:
         return [float(path.read_text()) for path in self.folder.glob("*.taken")]
 
     def nothing_is_left(self) -> None:
-        """Nothing is frozen, and no guard is there."""
+        """Nothing is frozen, no guard is there, and writers have gone on everywhere."""
         for scene in self.scenes:
-            scene.thawed(TIMEOUT + 10)
+            assert scene.is_thawed()
             scene.no_guard_left()
+            scene.nothing_lost()
 
 
 def seconds(text: str) -> float:
@@ -100,8 +100,8 @@ def seconds(text: str) -> float:
 
 @pytest.fixture
 def group(lab: Lab, tmp_path: Path, turn: int) -> Iterator[Group]:
-    with three_hosts(lab, 170) as hosts:
-        yield Group(hosts, tmp_path)
+    with three_hosts(lab, tmp_path) as scenes:
+        yield Group(scenes, tmp_path)
 
 
 def test_all_goes_well(group: Group, table: Table):
@@ -150,27 +150,46 @@ def test_one_is_frozen_already(group: Group, table: Table):
     table.note("group", "one host is frozen already", by, seconds_taken, "start of the play")
 
 
+def all_frozen(scenes: list[Scene]) -> list[float]:
+    """Wait until these hosts are frozen; return the deadline of each."""
+    wait_for(lambda: all(scene.frozen() for scene in scenes), 60)
+    for scene in scenes:
+        scene.held_up()
+    return [max(scene.deadlines()) for scene in scenes]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_guard_is_lost_while_armed(group: Group, table: Table, number: int):
+    first, lost, last = group.scenes
     with group.play(consistent_snapshot_group_lead=10) as play:
         play.wait("start", "Let the time come")
-        pid = group.scenes[1].guard()[0]
+        pid = lost.guard()[0]
         os.kill(pid, number)
-        killed_at = time.monotonic()
         try:
+            deadlines = all_frozen([first, last])
+            frozen_at = time.monotonic()
+            assert lost.is_thawed()
+            # The play hears of it once it asks, and waits for a guard that is stopped.
+            wait_for(lambda: first.is_thawed() and last.is_thawed(), TIMEOUT + 10)
+            seconds_frozen = time.monotonic() - frozen_at
+            assert time.time() < min(deadlines)
             no_snapshot(group, play, "no snapshot is of one instant")
+            for scene in (first, last):
+                result = play.wait("ok", "Thaw", scene.host.name)["result"]
+                assert (result["held"], result["thawed_by"]) == (True, "request")
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         group.nothing_is_left()
     how = "killed" if number == signal.SIGKILL else "stopped"
-    by = "the play, at once, on all others"
-    table.note("group", f"a guard is {how} while armed", by, time.monotonic() - killed_at)
+    fault = f"a guard is {how} while armed"
+    table.note("group", fault, "the play, on all others", seconds_frozen, "the freeze of these")
 
 
 def test_one_is_thawed_by_hand(group: Group, table: Table):
-    with group.play(stay=3) as play:
+    with group.play(stay=8) as play:
         play.wait("start", "Take it")
+        all_frozen(group.scenes)
         group.hosts[1].run("fsfreeze", "-u", DATA)
         thawed_at = time.monotonic()
         assert play.finish(SECONDS) != 0
@@ -187,12 +206,13 @@ def test_controller_killed_while_armed(group: Group, table: Table):
     with group.play(consistent_snapshot_group_lead=15) as play:
         play.wait("start", "Let the time come")
         play.kill()
-    frozen_at = time.monotonic()
-    wait_for(lambda: all(set(host.frozen()) == set(PATHS) for host in group.hosts), 30)
+    deadlines = all_frozen(group.scenes)
+    late = max(map(Scene.thawed_by_deadline, group.scenes, deadlines))
     group.nothing_is_left()
     assert group.taken() == []
-    by = "the hosts, at their deadline"
-    table.note("group", "controller killed while armed", by, time.monotonic() - frozen_at)
+    table.note(
+        "group", "controller killed while armed", "the hosts, at their deadline", late, "deadline"
+    )
 
 
 @pytest.mark.parametrize(("ahead", "refused"), [(0.5, False), (30, True)])
@@ -206,10 +226,10 @@ def test_a_clock_that_is_ahead(group: Group, table: Table, ahead: float, refused
     with group.play(**limits) as play:
         if refused:
             no_snapshot(group, play, "from the controller's")
-            group.nothing_is_left()
         else:
             assert play.finish(SECONDS) == 0, play.said
             assert all(result["group"]["proven"] for result in group.results())
+    group.nothing_is_left()
     by = "nobody has to: nothing was frozen" if refused else "the play"
     fault = f"the clock of a host is {ahead} s ahead"
     table.note("group", fault, by, play.seconds, "start of the play")

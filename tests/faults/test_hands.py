@@ -30,14 +30,14 @@ def by_hand(host: Host, *argv: str) -> str:
 def test_thawed_while_frozen(stage: Scene, table: Table):
     with stage.short(timeout=30) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
         stage.host.run("fsfreeze", "-u", DATA)
         assert stage.host.frozen() == ["/"]
         seconds, result = stage.request_thaw(play)
         assert (result["held"], result["thawed_by"]) == (False, "other")
         assert play.finish() == 0
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note("hands", "fsfreeze -u while frozen", f"{HAND}; {REQUEST}", seconds, "the request")
 
 
@@ -45,7 +45,7 @@ def test_thawed_and_frozen_again(stage: Scene, table: Table):
     """The second freeze is not ours: it is left alone, said, and ended by the playbook."""
     with stage.short(timeout=30) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
         stage.host.run("fsfreeze", "-u", DATA)
         stage.host.run("fsfreeze", "-f", DATA)
         assert stage.frozen()
@@ -62,7 +62,7 @@ def test_thawed_and_frozen_again(stage: Scene, table: Table):
         seconds = stage.thawed(60) - began
         assert thaw.finish() == 0
         assert "held by something that is no lease of this host" in thaw.said
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     fault = "fsfreeze -u, then -f, while frozen"
     by = "ours: the guard, on request; the other one: the playbook thaw"
     table.note("hands", fault, by, seconds, "the playbook's start")
@@ -70,8 +70,8 @@ def test_thawed_and_frozen_again(stage: Scene, table: Table):
 
 def test_frozen_before(stage: Scene, table: Table):
     """All or nothing: what is held by somebody else keeps all of the set from being frozen."""
-    sample = stage.written()
     stage.host.run("fsfreeze", "-f", DATA)
+    stage.held_up()
     with stage.short(timeout=30) as play:
         message = play.wait("failed", "Freeze")["result"]["msg"]
         assert "nothing was changed" in message
@@ -83,18 +83,18 @@ def test_frozen_before(stage: Scene, table: Table):
     began = time.monotonic()
     stage.host.run("fsfreeze", "-u", DATA)
     seconds = stage.thawed(5) - began
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note("hands", "fsfreeze -f before the freeze", HAND, seconds, "the request")
 
 
 def test_frozen_while_frozen(stage: Scene, table: Table):
     with stage.short(timeout=30) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
         assert "Device or resource busy" in by_hand(stage.host, "fsfreeze", "-f", DATA)
         seconds = stage.thaw_well(play)
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note("hands", "fsfreeze -f while frozen", REQUEST, seconds, "the request")
 
 
@@ -106,27 +106,21 @@ MOUNTS: dict[str, tuple[list[str], list[str]]] = {
 }
 
 
-def ended_and_kept(stage: Scene, sample: dict[str, int]) -> None:
-    """Those that wrote by name have ended with the thaw, as their names led nowhere."""
-    stage.stop_writing()
-    stage.kept(sample)
-
-
 @pytest.mark.parametrize("what", MOUNTS)
 def test_mounted_while_frozen(stage: Scene, table: Table, what: str):
     done, undone = MOUNTS[what]
     with stage.short(timeout=30) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        held_up = stage.held_up()
         stage.host.run(*done)
         assert stage.frozen()
         seconds = stage.thaw_well(play)
     stage.no_guard_left()
     stage.host.run(*undone)
     if "over" in what:
-        ended_and_kept(stage, sample)
+        stage.ended_and_kept(held_up)
     else:
-        stage.nothing_lost(sample)
+        stage.nothing_lost()
     table.note("hands", f"{what} while frozen", REQUEST, seconds, "the request")
 
 
@@ -135,7 +129,7 @@ def test_unmounted_while_frozen(stage: Scene, table: Table):
     device = stage.device()
     with stage.short(timeout=30) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        held_up = stage.held_up()
         assert "busy" in by_hand(stage.host, "umount", DATA)
         stage.host.run("umount", "--lazy", DATA)
         assert stage.frozen()
@@ -146,7 +140,7 @@ def test_unmounted_while_frozen(stage: Scene, table: Table):
         assert play.finish() == 0
     stage.no_guard_left()
     stage.host.run("mount", device, DATA)
-    ended_and_kept(stage, sample)
+    stage.ended_and_kept(held_up)
     table.note("hands", "lazy unmount while frozen", REQUEST, seconds, "the request")
 
 
@@ -154,7 +148,7 @@ def test_unmounted_until_the_deadline(stage: Scene, table: Table):
     device = stage.device()
     with stage.short() as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        held_up = stage.held_up()
         stage.host.run("umount", "--lazy", DATA)
         assert stage.frozen()
         late = stage.thawed_by_deadline()
@@ -164,7 +158,7 @@ def test_unmounted_until_the_deadline(stage: Scene, table: Table):
         assert play.finish() == 0
     stage.no_guard_left()
     stage.host.run("mount", device, DATA)
-    ended_and_kept(stage, sample)
+    stage.ended_and_kept(held_up)
     by = "the guard, at its deadline"
     table.note("hands", "lazy unmount, until the deadline", by, late, "deadline")
 
@@ -173,9 +167,9 @@ def test_made_read_only_while_frozen(stage: Scene, table: Table):
     """The kernel refuses it."""
     with stage.short(timeout=30) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
         assert "busy" in by_hand(stage.host, "mount", "-o", "remount,ro", DATA)
         seconds = stage.thaw_well(play)
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note("hands", "mount -o remount,ro while frozen", REQUEST, seconds, "the request")

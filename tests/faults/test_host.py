@@ -16,7 +16,7 @@ import pytest
 
 from tests.kernel.processes import command, wait_for
 
-from .scene import Scene
+from .scene import FREEZE, Scene, full
 from .table import Table
 
 NOTHING = "nothing was frozen"
@@ -24,21 +24,6 @@ REQUEST = "the guard, on request"
 DEADLINE = "the guard, at its deadline"
 _CGROUPS = Path("/sys/fs/cgroup")
 MIB = 1 << 20
-
-
-@contextmanager
-def full(stage: Scene, *folders: str) -> Iterator[None]:
-    """Leave not a byte on these tmpfs of the host."""
-    fillers = [stage.host.outside(f"{folder}/filler") for folder in folders]
-    try:
-        for filler in fillers:
-            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
-                while True:
-                    stream.write(bytes(MIB))
-        yield
-    finally:
-        for filler in fillers:
-            filler.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -89,16 +74,17 @@ troubles = pytest.mark.parametrize("trouble", TROUBLES)
 @troubles
 def test_run_before_the_freeze(stage: Scene, table: Table, trouble: str):
     make, why = TROUBLES[trouble]
-    sample = stage.written()
     with make(stage, "/run"), stage.short() as play:
         assert play.finish() == 2
-        message = play.wait("failed", "Freeze")["result"]["msg"]
+        failed = play.wait("failed", "Freeze")
+        message = failed["result"]["msg"]
         assert why in message
         assert "nothing was frozen" in message
+        seconds = failed["at"] - play.wait("start", "Freeze")["at"]
         assert set(stage.host.states().values()) == {"thawed"}
     stage.no_guard_left()
-    stage.nothing_lost(sample)
-    table.note("host", f"/run {trouble} before the freeze", NOTHING, 0)
+    stage.nothing_lost()
+    table.note("host", f"/run {trouble} before the freeze", NOTHING, seconds, FREEZE)
 
 
 @troubles
@@ -108,16 +94,17 @@ def test_run_before_another_freeze(stage: Scene, table: Table, trouble: str):
     stage.let("frozen")
     with stage.short() as play:
         assert play.finish() == 0
-    sample = stage.written()
     with make(stage, "/run"), stage.short() as play:
         assert play.finish() == 2
-        message = play.wait("failed", "Freeze")["result"]["msg"]
+        failed = play.wait("failed", "Freeze")
+        message = failed["result"]["msg"]
         assert re.search("full,? or read-only", message)
         assert "nothing was frozen" in message
+        seconds = failed["at"] - play.wait("start", "Freeze")["at"]
         assert set(stage.host.states().values()) == {"thawed"}
     stage.no_guard_left()
-    stage.nothing_lost(sample)
-    table.note("host", f"/run {trouble} before another freeze", NOTHING, 0)
+    stage.nothing_lost()
+    table.note("host", f"/run {trouble} before another freeze", NOTHING, seconds, FREEZE)
 
 
 WHERE: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -133,12 +120,12 @@ def test_no_room_while_frozen(stage: Scene, table: Table, where: str):
     trouble, folders = WHERE[where]
     with stage.short(timeout=30) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
         with TROUBLES[trouble][0](stage, *folders):
             assert stage.frozen()
             seconds = stage.thaw_well(play)
             stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note("host", f"{where} while frozen", REQUEST, seconds, "the request")
 
 
@@ -148,15 +135,16 @@ def test_no_room_at_the_deadline(stage: Scene, table: Table, where: str):
     trouble, folders = WHERE[where]
     with stage.short() as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
         with TROUBLES[trouble][0](stage, *folders):
             assert stage.frozen()
             late = stage.thawed_by_deadline()
-            _seconds, result = stage.request_thaw(play)
-            assert result["held"] is False
+            stage.let("frozen")
+            result = play.wait("ok", "Thaw")["result"]
+            assert (result["held"], result["thawed_by"]) == (False, "deadline")
             assert play.finish() == 0
             stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note("host", f"{where}, until the deadline", DEADLINE, late, "deadline")
 
 
@@ -165,7 +153,7 @@ def test_out_of_memory(stage: Scene, table: Table):
     hog = "b = [bytearray(1 << 20) for _ in range(512)]"
     with stage.short(timeout=30) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
         guards = stage.guards()
         kept = [*guards, *(pid for pid in stage.processes() if "sshd" in command(pid))]
 
@@ -180,7 +168,7 @@ def test_out_of_memory(stage: Scene, table: Table):
             assert stage.guards() == guards
             seconds = stage.thaw_well(play)
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note("host", "out of memory while frozen", REQUEST, seconds, "the request")
 
 
@@ -188,7 +176,7 @@ def test_no_process_left(stage: Scene, table: Table):
     """Nobody can log in any more, and the guard can start nothing. It thaws at its deadline."""
     with stage.short() as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
 
         with limited(stage, "pids", stage.processes(), "pids.max", 1):
             assert stage.frozen()
@@ -199,5 +187,5 @@ def test_no_process_left(stage: Scene, table: Table):
         assert result["thawed_by"] == "deadline"
         assert play.finish() == 0
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note("host", "no process can be started while frozen", DEADLINE, late, "deadline")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from .plays import Play
-from .scene import TIMEOUT, Scene
+from .scene import ON_THE_WAY, PROMPT, Scene
 from .table import Table
 
 TASKS = Path(__file__).with_name("tasks")
@@ -23,7 +23,8 @@ DO_NOT_TRUST = "Do not trust the snapshot"
 
 def thawed_by_play(stage: Scene, play: Play, fault_at: float) -> float:
     """Wait for the thaw that the play asks for; return the seconds since the fault."""
-    seconds = stage.thawed(30) - fault_at
+    seconds = stage.thawed(PROMPT) - fault_at
+    assert seconds < PROMPT
     thaw = play.wait("ok", "Thaw")["result"]
     assert thaw["thawed_by"] == "request"
     assert thaw["held"] is True
@@ -35,12 +36,11 @@ def thawed_for_a_task(stage: Scene, tasks: str, task: str, because: str) -> floa
     with stage.role(timeout=30, tasks=str(TASKS / tasks)) as play:
         failed_at = play.wait("failed", task)["at"]
         seconds = thawed_by_play(stage, play, failed_at)
-        sample = stage.written()
         assert play.finish() == 2
         assert because in play.said
         assert DO_NOT_TRUST in play.said
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     return seconds
 
 
@@ -53,14 +53,14 @@ def test_fails(stage: Scene, table: Table):
 def test_hangs(stage: Scene, table: Table):
     with stage.role(timeout=30, provider_timeout=2) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
         ended_at = play.wait("failed", "Be frozen")["at"]
         seconds = thawed_by_play(stage, play, ended_at)
         assert play.finish() == 2
         assert "Timed out after 2 second" in play.said
         assert DO_NOT_TRUST in play.said
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     by = "the play, once consistent_snapshot_provider_timeout is over"
     table.note("snapshot", "its task hangs", by, seconds, "that timeout")
 
@@ -68,22 +68,22 @@ def test_hangs(stage: Scene, table: Table):
 def test_hangs_until_the_deadline(stage: Scene, table: Table):
     with stage.role() as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
         late = stage.thawed_by_deadline()
         assert play.finish() == 2
         assert play.wait("ok", "Thaw")["result"]["thawed_by"] == "deadline"
         assert DO_NOT_TRUST in play.said
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note("snapshot", "its task hangs past the deadline", DEADLINE, late, "deadline")
 
 
 def test_succeeds_after_the_deadline(stage: Scene, table: Table):
-    with stage.role() as play:
+    with stage.role(timeout=ON_THE_WAY) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
         # Neither of the two tasks lasts as long as the freeze, but both together do.
-        time.sleep(TIMEOUT * 0.7)
+        time.sleep(ON_THE_WAY * 0.5)
         stage.let("frozen")
         play.wait("start", "Clone the images")
         late = stage.thawed_by_deadline()
@@ -95,7 +95,7 @@ def test_succeeds_after_the_deadline(stage: Scene, table: Table):
         assert DO_NOT_TRUST in play.said
         assert "the freeze was not held (it was ended by: deadline)" in play.said
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note("snapshot", "it succeeds after the deadline", DEADLINE, late, "deadline")
 
 
@@ -113,14 +113,16 @@ def test_its_storage_cannot_be_reached_and_no_task_says_so(
 ):
     """Ansible takes the host itself for unreachable then, and runs nothing more for it."""
     stage.variables["told"] = False
-    with stage.role(tasks=str(TASKS / "away.yml"), play={"ignore_unreachable": goes_on}) as play:
+    with stage.role(
+        timeout=ON_THE_WAY, tasks=str(TASKS / "away.yml"), play={"ignore_unreachable": goes_on}
+    ) as play:
         play.wait("unreachable", "Ask the array, and go on if it cannot be reached")
-        sample = stage.written()
+        stage.held_up()
         late = stage.thawed_by_deadline()
         assert play.finish() == 4
         assert not play.events("start", "Thaw")
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     fault = "its storage cannot be reached, and no task says so"
     if goes_on:
         fault += " (ignore_unreachable)"
@@ -130,7 +132,7 @@ def test_its_storage_cannot_be_reached_and_no_task_says_so(
 def test_the_play_ignores_errors(stage: Scene, table: Table):
     with stage.role(play={"ignore_errors": True}) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
         late = stage.thawed_by_deadline()
         assert play.finish() == 0
         result = play.wait("ok", "Set the result")["result"]["ansible_facts"]
@@ -138,7 +140,7 @@ def test_the_play_ignores_errors(stage: Scene, table: Table):
         assert (result["held"], result["trusted"]) == (False, False)
         assert DO_NOT_TRUST in play.said
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note(
         "snapshot",
         "it outlasts the deadline, in a play that ignores errors",
@@ -153,12 +155,11 @@ def test_what_follows_it_fails(stage: Scene, table: Table):
     with stage.role(timeout=30, after=str(TASKS / "fail.yml")) as play:
         asked_at = play.wait("start", "Thaw")["at"]
         seconds = thawed_by_play(stage, play, asked_at)
-        sample = stage.written()
         assert play.finish() == 2
         assert "the pool is full (rc 28)" in play.said
         assert "itself is good; it is the tasks after it that failed" in play.said
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note("snapshot", "the tasks after it fail", "the play", seconds, "request")
 
 
@@ -176,7 +177,7 @@ def test_the_thaw_itself_fails(stage: Scene, table: Table, also: str):
     with stage.role(**tasks) as play:
         play.wait("start", "Be frozen")
         python.unlink()
-        sample = stage.written()
+        stage.held_up()
         if not tasks:
             stage.let("frozen")
         late = stage.thawed_by_deadline()
@@ -184,5 +185,5 @@ def test_the_thaw_itself_fails(stage: Scene, table: Table, also: str):
         play.wait("failed", "Thaw")
         assert DO_NOT_TRUST in play.said
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note("snapshot", f"the thaw itself fails ({also})", DEADLINE, late, "deadline")

@@ -19,7 +19,7 @@ import pytest
 from tests.kernel.lab import MIB, Lab, run
 from tests.kernel.processes import wait_for
 
-from .scene import DATA, LATE, SOON, Scene, scene
+from .scene import DATA, FREEZE, LATE, SOON, Scene, scene
 from .table import Table
 
 GUARD = "the guard, at once; the slow one when the kernel is done"
@@ -133,7 +133,6 @@ def test_slower_than_freeze_timeout(stage: Scene, table: Table):
         stage.wait_until("freezing")
         began = time.monotonic()
         stage.wait_until("frozen", "/")
-        sample = stage.written()
         late = stage.wait_until("thawed", "/") - began - 1
         assert late < LATE
         assert released(stage) < SOON
@@ -142,7 +141,7 @@ def test_slower_than_freeze_timeout(stage: Scene, table: Table):
         assert DATA in result["msg"]
         assert play.finish() == 2
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note("storage", "slower than freeze_timeout", GUARD, late, "freeze_timeout")
 
 
@@ -152,7 +151,6 @@ def test_slower_than_the_deadline(stage: Scene, table: Table):
         stage.wait_until("freezing")
         (deadline,) = stage.deadlines()
         stage.wait_until("frozen", "/")
-        sample = stage.written()
         stage.wait_until("thawed", "/")
         late = time.time() - deadline
         assert 0 <= late < LATE
@@ -162,7 +160,7 @@ def test_slower_than_the_deadline(stage: Scene, table: Table):
         assert DATA in result["msg"]
         assert play.finish() == 2
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     table.note("storage", "slower than the deadline", GUARD, late, "deadline")
 
 
@@ -174,14 +172,14 @@ def test_gone_before_the_freeze(of_each_type: Scene, table: Table):
     stage = of_each_type
     kind = fstype(stage)
     with gone(stage.device()), stage.short(path=IN_ORDER, timeout=30) as play:
-        message = play.wait("failed", "Freeze")["result"]["msg"]
-        failed_at = time.monotonic()
-        assert DATA in message
-        seconds = max(0.0, stage.thawed(SOON) - failed_at)
+        failed = play.wait("failed", "Freeze")
+        assert DATA in failed["result"]["msg"]
+        stage.thawed(SOON)
+        seconds = failed["at"] - play.wait("start", "Freeze")["at"]
         assert play.finish() == 2
         stage.no_guard_left()
         stage.stop_writing()
-    table.note("storage", f"gone before the freeze ({kind})", NOTHING, seconds)
+    table.note("storage", f"gone before the freeze ({kind})", NOTHING, seconds, FREEZE)
 
 
 def test_gone_while_frozen(of_each_type: Scene, lab: Lab, table: Table):
@@ -190,7 +188,7 @@ def test_gone_while_frozen(of_each_type: Scene, lab: Lab, table: Table):
     kind, device = fstype(stage), stage.device()
     with stage.short(path=IN_ORDER, timeout=30) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        sample = stage.held_up()
         with gone(device):
             assert stage.frozen()
             seconds = stage.thaw_well(play)
@@ -205,7 +203,7 @@ def test_gone_until_the_deadline(of_each_type: Scene, lab: Lab, table: Table):
     kind, device = fstype(stage), stage.device()
     with stage.short(path=IN_ORDER) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        sample = stage.held_up()
         with gone(device):
             assert stage.frozen()
             late = stage.thawed_by_deadline()
@@ -229,7 +227,7 @@ def test_no_room_while_frozen(of_each_type: Scene, lab: Lab, table: Table):
     kind = fstype(stage)
     with stage.short(timeout=30) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        sample = stage.held_up()
         with no_room(stage.host.folder):
             assert stage.frozen()
             seconds = stage.thaw_well(play)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tests.kernel.processes import wait_for
 
 from .plays import Play
-from .scene import DATA, LEASE, TIMEOUT, Scene
+from .scene import DATA, LEASE, PROMPT, TIMEOUT, Scene
 from .table import Table
 
 REQUEST = "the guard, on request"
@@ -23,7 +23,6 @@ def held_by(lease: str, message: str) -> None:
 
 
 def test_the_same_paths_at_once(stage: Scene, table: Table):
-    sample = stage.written()
     with stage.short(timeout=30, lease="one") as one, stage.short(timeout=30, lease="two") as two:
         plays: dict[str, Play] = {"one": one, "two": two}
 
@@ -43,11 +42,12 @@ def test_the_same_paths_at_once(stage: Scene, table: Table):
         # That it lost has thawed nothing that is not its own.
         assert plays[loser].finish() == 2
         assert stage.frozen()
+        stage.held_up()
         seconds, result = stage.request_thaw(plays[winner])
         assert (result["held"], result["thawed_by"]) == (True, "request")
         assert plays[winner].finish() == 0
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     fault = "two plays at once, the same filesystems"
     table.note("together", fault, f"{REQUEST} of the first", seconds, "the request")
 
@@ -60,19 +60,20 @@ def test_other_paths_at_once(stage: Scene, table: Table):
         for play in (one, two):
             play.wait("start", "Be frozen")
         assert stage.frozen()
-        sample = stage.written()
+        stage.held_up()
         stage.let("frozen")
         result = one.wait("ok", "Thaw")["result"]
         assert (result["held"], result["thawed_by"]) == (True, "request")
         assert stage.host.frozen() == ["/"]
         stage.let("other")
         asked = two.wait("start", "Thaw")["at"]
-        seconds = stage.thawed(20) - asked
+        seconds = stage.thawed(PROMPT) - asked
+        assert seconds < PROMPT
         result = two.wait("ok", "Thaw")["result"]
         assert (result["held"], result["thawed_by"]) == (True, "request")
         assert [play.finish() for play in (one, two)] == [0, 0]
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     fault = "two plays at once, other filesystems"
     table.note("together", fault, f"{REQUEST}, each its own", seconds, "the request")
 
@@ -80,7 +81,7 @@ def test_other_paths_at_once(stage: Scene, table: Table):
 def test_another_controller_meanwhile(stage: Scene, table: Table):
     with stage.short(timeout=60) as play:
         play.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
         with stage.short(lease="another") as another:
             held_by(LEASE, another.wait("failed", "Freeze")["result"]["msg"])
             result = another.wait("ok", "Thaw")["result"]
@@ -90,7 +91,7 @@ def test_another_controller_meanwhile(stage: Scene, table: Table):
         assert stage.frozen()
         seconds = stage.thaw_well(play)
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     fault = "another controller, another lease, while frozen"
     table.note("together", fault, f"{REQUEST} of the first", seconds, "the request")
 
@@ -99,7 +100,7 @@ def test_a_guard_left_from_a_crash(stage: Scene, table: Table):
     """The next run says who holds it; after the deadline it succeeds."""
     with stage.short(timeout=3 * TIMEOUT) as crashed:
         crashed.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
         crashed.kill()
     with stage.short(lease="next") as play:
         held_by(LEASE, play.wait("failed", "Freeze")["result"]["msg"])
@@ -112,7 +113,7 @@ def test_a_guard_left_from_a_crash(stage: Scene, table: Table):
         assert (result["held"], result["thawed_by"]) == (True, "request")
         assert play.finish() == 0
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     fault = "a guard left from a crash, and the next run"
     table.note("together", fault, DEADLINE, late, "deadline")
 
@@ -121,7 +122,7 @@ def test_a_guard_left_from_a_crash_and_the_same_lease(stage: Scene, table: Table
     """The next run takes the lease over, as it says by ``changed: false``, and renews it."""
     with stage.short(timeout=30) as crashed:
         crashed.wait("start", "Be frozen")
-        sample = stage.written()
+        stage.held_up()
         crashed.kill()
     (deadline,) = stage.deadlines()
     with stage.short(timeout=60) as play:
@@ -131,6 +132,6 @@ def test_a_guard_left_from_a_crash_and_the_same_lease(stage: Scene, table: Table
         assert stage.frozen()
         seconds = stage.thaw_well(play)
     stage.no_guard_left()
-    stage.nothing_lost(sample)
+    stage.nothing_lost()
     fault = "a guard left from a crash, and the next run under the same lease"
     table.note("together", fault, REQUEST, seconds, "the request")
