@@ -110,8 +110,8 @@ class AgreedFreeze(Freeze):
         left = self._at - time.time()
         if changed and left <= 0:
             raise QuiesceError(
-                "nothing was changed: the time agreed (at) has passed by the clock of this host, and "
-                "lease %r is armed %s. Agree on a later one, or thaw the lease (state=thawed, "
+                "nothing was changed: the time agreed (at) has passed by the clock of this host, "
+                "and lease %r is armed %s. Agree on a later one, or thaw the lease (state=thawed, "
                 "lease=%s)" % (own.name, "for %s" % before if before else "for none yet", own.name),
                 **self.result(False, own.facts()),
             )

@@ -141,8 +141,8 @@ def test_no_room_at_the_deadline(stage: Scene, table: Table, where: str):
             late = stage.thawed_by_deadline()
             stage.let("frozen")
             result = play.wait("ok", "Thaw")["result"]
-            # The record keeps room to say why. Where nothing at all can be written, a guard that has
-            # ended since is one that is lost.
+            # The record keeps room to say why. Where nothing at all can be written, a guard that
+            # has ended since is one that is lost.
             reasons = {"deadline"} if trouble == "full" else {"deadline", "guard_lost"}
             assert not result["held"]
             assert result["thawed_by"] in reasons

@@ -80,8 +80,10 @@ def test_side_by_side(lab: Lab) -> None:
 
 def test_one_on_the_other(lab: Lab) -> None:
     """The one that the first is stored on is not frozen any more."""
-    with lab.filesystem("ext4", size=1024 * MIB) as outer:
-        with lab.filesystem("xfs", size=512 * MIB, on=outer) as inner:
-            with killed_while_freezing(inner, [outer, inner]):
-                assert seen(outer) == "thawed"
-            nobody_is_left([outer, inner])
+    with (
+        lab.filesystem("ext4", size=1024 * MIB) as outer,
+        lab.filesystem("xfs", size=512 * MIB, on=outer) as inner,
+    ):
+        with killed_while_freezing(inner, [outer, inner]):
+            assert seen(outer) == "thawed"
+        nobody_is_left([outer, inner])
