@@ -75,10 +75,12 @@ def close_all_but(keep: Sequence[int]) -> None:
 
 
 def closed(pipe: int, seconds: float) -> bool:
-    """Whether the writing end of a pipe is closed, waiting for it that long."""
+    """Whether nobody has the other end of a pipe open any more, waiting for it that long."""
     poller = select.poll()
     poller.register(pipe, 0)
-    return any(event & select.POLLHUP for _fd, event in poller.poll(seconds * 1000))
+    # The first is what a reader gets, the second what a writer gets.
+    gone = select.POLLHUP | select.POLLERR
+    return any(event & gone for _fd, event in poller.poll(seconds * 1000))
 
 
 def let_go(members: Sequence[Member]) -> None:

@@ -9,13 +9,12 @@ Nobody would be told what it has frozen, so it thaws that itself.
 from __future__ import annotations
 
 import contextlib
-import select
 import time
 from typing import Sequence
 
 from ansible_collections.quiesce.storage.plugins.module_utils import _lease
 from ansible_collections.quiesce.storage.plugins.module_utils._board import Board
-from ansible_collections.quiesce.storage.plugins.module_utils._children import Member
+from ansible_collections.quiesce.storage.plugins.module_utils._children import Member, closed
 from ansible_collections.quiesce.storage.plugins.module_utils._thaw import Thawer
 
 _RETRY_SECONDS = 0.25
@@ -40,9 +39,7 @@ class Last:
 
     def alone(self) -> bool:
         """Whether it is; nothing further is to be frozen then."""
-        poller = select.poll()
-        poller.register(self._report, 0)
-        return any(event & select.POLLERR for _fd, event in poller.poll(0))
+        return closed(self._report, 0.0)
 
     def look(self) -> None:
         """Where it is the last one, thaw what is frozen."""

@@ -276,6 +276,11 @@ class Scene:
         wait_for(self.is_thawed, seconds)
         return time.monotonic()
 
+    def thawed_soon(self) -> float:
+        """Wait until nothing at all is frozen, which has to be soon; return how long that took."""
+        began = time.monotonic()
+        return self.thawed(SOON) - began
+
     def thawed_by_deadline(
         self, deadline: float = 0.0, patience: float = 60, early: bool = False
     ) -> float:
@@ -307,6 +312,14 @@ class Scene:
     def no_guard_left(self) -> None:
         """Wait until the guards have ended."""
         wait_for(lambda: not self.guards(), 30)
+
+
+def nothing_is_left(scenes: Sequence[Scene]) -> None:
+    """On these hosts nothing is frozen, no guard is there, and writers have gone on."""
+    for each in scenes:
+        assert each.is_thawed()
+        each.no_guard_left()
+        each.nothing_lost()
 
 
 def in_calls(pid: int) -> int:

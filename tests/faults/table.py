@@ -33,14 +33,14 @@ def turn_of(test: str) -> int:
     return int(turn[1]) if turn else 0
 
 
-class _Try(NamedTuple):
+class Try(NamedTuple):
     """One test: which row it is of, and the how-manieth of that row."""
 
     row: str
     turn: int
 
     @classmethod
-    def of(cls, test: str) -> _Try:
+    def of(cls, test: str) -> Try:
         return cls(_TURN.sub("", test, count=1), turn_of(test))
 
 
@@ -49,7 +49,7 @@ class Table:
 
     def __init__(self, path: Path | None, test: str) -> None:
         self._path = path
-        self._try = _Try.of(test)
+        self._try = Try.of(test)
         self._noted: list[dict[str, Any]] = []
 
     def note(
@@ -100,8 +100,8 @@ def done(path: Path, tests: Iterable[str]) -> set[str]:
     """Return which of these tests need not be tried again."""
     with _alone(path) as file:
         lines = _lines(file)
-    known = {_Try(line["row"], turn) for line in lines for turn in line.get("turns", ())}
-    return {test for test in tests if _Try.of(test) in known}
+    known = {Try(line["row"], turn) for line in lines for turn in line.get("turns", ())}
+    return {test for test in tests if Try.of(test) in known}
 
 
 @contextlib.contextmanager

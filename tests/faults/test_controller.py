@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable
 
 import pytest
 
 from .plays import Play
-from .scene import LIFTED, ON_THE_WAY, SOON, Scene
+from .scene import LIFTED, ON_THE_WAY, Scene
 from .table import Table
 
 ENDS: dict[str, Callable[[Play], None]] = {"killed": Play.kill, "Ctrl-C": Play.interrupt}
@@ -117,8 +116,7 @@ def test_while_it_thaws(stage: Scene, table: Table, how: str):
         with stage.thawing():
             ENDS[how](play)
             finished(play, how)
-        lifted_at = time.monotonic()
-        seconds = stage.thawed(SOON) - lifted_at
+        seconds = stage.thawed_soon()
     stage.no_guard_left()
     # A deadline, or the loss of the guard, would have left one.
     assert stage.records() == []

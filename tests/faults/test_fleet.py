@@ -16,7 +16,7 @@ from tests.hosts import Host
 from tests.kernel.lab import Lab
 
 from .plays import Play, playing
-from .scene import PATHS, PROMPT, Scene, three_hosts
+from .scene import PATHS, PROMPT, Scene, nothing_is_left, three_hosts
 from .table import Table
 
 # Long enough for the slowest of the others, which wait for the lost one in some of the ways.
@@ -49,13 +49,6 @@ class Fleet:
         self.hosts = [each.host for each in scenes]
         self.first, self.lost, self.last = self.hosts
         self.folder = folder
-
-    def nothing_lost(self) -> None:
-        """No guard is left, and writers have gone on everywhere."""
-        for each in self.scenes:
-            assert each.is_thawed()
-            each.no_guard_left()
-            each.nothing_lost()
 
     def let(self, *hosts: Host) -> None:
         """Let these go on to their thaw."""
@@ -117,7 +110,7 @@ def test_lost_while_frozen(fleet: Fleet, table: Table, way: str):
         went_well(fleet, play, way)
         assert play.events("unreachable", "Thaw", fleet.lost.name)
         assert (status == 0) == (way == "ignore_unreachable"), play.said
-    fleet.nothing_lost()
+    nothing_is_left(fleet.scenes)
     by = "the host, at its deadline; the play, at once, on all others"
     table.note("fleet", f"lost while frozen, {way}", by, late, "deadline")
 
@@ -132,7 +125,7 @@ def test_lost_before_the_freeze(fleet: Fleet, table: Table, way: str):
         went_well(fleet, play, way)
         assert play.events("unreachable", "Freeze", fleet.lost.name)
         assert (status == 0) == (way == "ignore_unreachable"), play.said
-    fleet.nothing_lost()
+    nothing_is_left(fleet.scenes)
     by = "nobody has to; the play, at once, on all others"
     table.note("fleet", f"lost before the freeze, {way}", by, seconds, "start of the play")
 
@@ -155,5 +148,5 @@ def test_the_snapshot_of_one_host_fails(fleet: Fleet, table: Table, way: str):
             result = play.wait("ok", "Thaw", host.name)["result"]
             assert (result["held"], result["thawed_by"]) == (True, "request")
         assert play.finish(SECONDS) == 2
-    fleet.nothing_lost()
+    nothing_is_left(fleet.scenes)
     table.note("fleet", f"the snapshot of one host fails, {way}", "the play, at once", seconds)

@@ -21,7 +21,7 @@ from tests.kernel.lab import Lab
 from tests.kernel.processes import wait_for
 
 from .plays import Play, playing
-from .scene import DATA, PATHS, Scene, three_hosts
+from .scene import DATA, PATHS, Scene, nothing_is_left, three_hosts
 from .table import Table
 
 TIMEOUT = 30
@@ -86,13 +86,6 @@ class Group:
         """When snapshots were taken."""
         return [float(path.read_text()) for path in self.folder.glob("*.taken")]
 
-    def nothing_is_left(self) -> None:
-        """Nothing is frozen, no guard is there, and writers have gone on everywhere."""
-        for scene in self.scenes:
-            assert scene.is_thawed()
-            scene.no_guard_left()
-            scene.nothing_lost()
-
 
 def seconds(text: str) -> float:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
@@ -119,7 +112,7 @@ def test_all_goes_well(group: Group, table: Table):
     assert together["seconds"] == pytest.approx(ended - began, abs=0.001)
     assert len(group.taken()) == 3
     assert all(began <= taken <= ended for taken in group.taken())
-    group.nothing_is_left()
+    nothing_is_left(group.scenes)
     longest = max(result["frozen_seconds"] for result in results)
     table.note("group", "none: all goes well", "the play", longest, "the first freeze")
 
@@ -144,7 +137,7 @@ def test_one_is_frozen_already(group: Group, table: Table):
     group.hosts[1].thaw()
     assert "frozen already" in str(group.results()[1]["failures"])
     assert "without it no snapshot is of one instant" in str(group.results()[0]["failures"])
-    group.nothing_is_left()
+    nothing_is_left(group.scenes)
     seconds_taken = time.monotonic() - began
     by = "nobody has to"
     table.note("group", "one host is frozen already", by, seconds_taken, "start of the play")
@@ -180,7 +173,7 @@ def test_a_guard_is_lost_while_armed(group: Group, table: Table, number: int):
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-        group.nothing_is_left()
+        nothing_is_left(group.scenes)
     how = "killed" if number == signal.SIGKILL else "stopped"
     fault = f"a guard is {how} while armed"
     table.note("group", fault, "the play, on all others", seconds_frozen, "the freeze of these")
@@ -197,7 +190,7 @@ def test_one_is_thawed_by_hand(group: Group, table: Table):
         assert result["trusted"] is False
         assert result["group"]["proven"] is False
     assert [result["held"] for result in group.results()] == [True, False, True]
-    group.nothing_is_left()
+    nothing_is_left(group.scenes)
     by = "the hand; the play, on all others"
     table.note("group", "one host is thawed by hand", by, time.monotonic() - thawed_at)
 
@@ -208,7 +201,7 @@ def test_controller_killed_while_armed(group: Group, table: Table):
         play.kill()
     deadlines = all_frozen(group.scenes)
     late = max(map(Scene.thawed_by_deadline, group.scenes, deadlines))
-    group.nothing_is_left()
+    nothing_is_left(group.scenes)
     assert group.taken() == []
     table.note(
         "group", "controller killed while armed", "the hosts, at their deadline", late, "deadline"
@@ -229,7 +222,7 @@ def test_a_clock_that_is_ahead(group: Group, table: Table, ahead: float, refused
         else:
             assert play.finish(SECONDS) == 0, play.said
             assert all(result["group"]["proven"] for result in group.results())
-    group.nothing_is_left()
+    nothing_is_left(group.scenes)
     by = "nobody has to: nothing was frozen" if refused else "the play"
     fault = f"the clock of a host is {ahead} s ahead"
     table.note("group", fault, by, play.seconds, "start of the play")

@@ -45,7 +45,7 @@ def flushing(stage: Scene) -> None:
         return False
 
     wait_for(seen, 30)
-    assert set(stage.host.states().values()) == {"thawed"}
+    assert stage.is_thawed()
 
 
 def freezing(stage: Scene) -> None:
@@ -80,8 +80,8 @@ def test_killed_while_flushing(stage: Scene, table: Table, who: str):
         assert play.finish() == 2
         # What was killed in the middle of it goes on with the flush, and no further.
         while stage.guards():
-            assert set(stage.host.states().values()) == {"thawed"}
-    assert set(stage.host.states().values()) == {"thawed"}
+            assert stage.is_thawed()
+    assert stage.is_thawed()
     stage.nothing_lost()
     seconds = failed["at"] - killed_at
     table.note("guard", f"{who} killed while flushing", NOBODY, seconds)
@@ -113,7 +113,7 @@ def test_guard_and_second_process_killed_while_freezing(stage: Scene, table: Tab
         assert released(stage) < SOON
         assert play.finish() == 2
     stage.no_guard_left()
-    assert set(stage.host.states().values()) == {"thawed"}
+    assert stage.is_thawed()
     (record,) = stage.records()
     assert (record["ended"]["held"], record["ended"]["thawed_by"]) == (False, "guard_lost")
     stage.nothing_lost()
@@ -147,8 +147,7 @@ def test_killed_while_thawing(stage: Scene, table: Table, who: str):
         chosen = VICTIMS[who](stage)
         with stage.thawing():
             kill_together(chosen)
-        lifted_at = time.monotonic()
-        seconds = stage.thawed(SOON) - lifted_at
+        seconds = stage.thawed_soon()
         result = play.wait("ok", "Thaw")["result"]
         assert (result["held"], result["thawed_by"]) == (False, "guard_lost")
         assert play.finish() == 0
@@ -232,7 +231,7 @@ def test_guard_stopped_while_flushing(stage: Scene, table: Table):
             # That nothing comes after it can only be looked at for a while.
             end = time.monotonic() + 1
             while time.monotonic() < end:
-                assert set(stage.host.states().values()) == {"thawed"}
+                assert stage.is_thawed()
         finally:
             os.kill(guard, signal.SIGCONT)
         play.wait("start", "Be frozen")
@@ -295,8 +294,7 @@ def test_guard_stopped_while_thawing(stage: Scene, table: Table):
         try:
             with stage.thawing():
                 os.kill(guard, signal.SIGSTOP)
-            lifted_at = time.monotonic()
-            seconds = stage.thawed(SOON) - lifted_at
+            seconds = stage.thawed_soon()
             result = play.wait("ok", "Thaw")["result"]
             assert (result["held"], result["thawed_by"]) == (False, "guard_lost")
             assert "which does not answer" in play.said
@@ -363,8 +361,7 @@ def test_second_process_killed_while_thawing(stage: Scene, table: Table):
         second = stage.guard()[1]
         with stage.thawing():
             os.kill(second, signal.SIGKILL)
-        lifted_at = time.monotonic()
-        seconds = stage.thawed(SOON) - lifted_at
+        seconds = stage.thawed_soon()
         result = play.wait("ok", "Thaw")["result"]
         assert (result["held"], result["thawed_by"]) == (True, "request")
         assert play.finish() == 0

@@ -81,7 +81,7 @@ def test_run_before_the_freeze(stage: Scene, table: Table, trouble: str):
         assert why in message
         assert "nothing was frozen" in message
         seconds = failed["at"] - play.wait("start", "Freeze")["at"]
-        assert set(stage.host.states().values()) == {"thawed"}
+        assert stage.is_thawed()
     stage.no_guard_left()
     stage.nothing_lost()
     table.note("host", f"/run {trouble} before the freeze", NOTHING, seconds, FREEZE)
@@ -101,7 +101,7 @@ def test_run_before_another_freeze(stage: Scene, table: Table, trouble: str):
         assert re.search("full,? or read-only", message)
         assert "nothing was frozen" in message
         seconds = failed["at"] - play.wait("start", "Freeze")["at"]
-        assert set(stage.host.states().values()) == {"thawed"}
+        assert stage.is_thawed()
     stage.no_guard_left()
     stage.nothing_lost()
     table.note("host", f"/run {trouble} before another freeze", NOTHING, seconds, FREEZE)

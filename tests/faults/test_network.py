@@ -13,7 +13,7 @@ import pytest
 
 from tests.kernel.processes import command, kill_together, wait_for
 
-from .scene import LIFTED, ON_THE_WAY, PROMPT, SOON, TIMEOUT, Scene
+from .scene import LIFTED, ON_THE_WAY, PROMPT, TIMEOUT, Scene
 from .table import Table
 
 DEADLINE = "the host, at its deadline"
@@ -205,8 +205,7 @@ def test_cut_while_it_thaws(stage: Scene, table: Table):
         stage.cloned(play)
         with stage.thawing():
             stage.host.cut()
-        lifted_at = time.monotonic()
-        seconds = stage.thawed(SOON) - lifted_at
+        seconds = stage.thawed_soon()
         assert play.finish(ENDS) != 0, play.said
         assert not play.events("ok", "Thaw")
     stage.no_guard_left()
@@ -225,8 +224,7 @@ def test_cut_while_it_thaws_and_back(stage: Scene, table: Table, timeout: int, b
         (deadline,) = stage.deadlines()
         with stage.thawing():
             stage.host.cut()
-        lifted_at = time.monotonic()
-        seconds = stage.thawed(SOON) - lifted_at
+        seconds = stage.thawed_soon()
         assert not play.events("ok", "Thaw")
         if back == "after the deadline":
             assert time.time() < deadline

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.faults.table import _Try, done, tidy
+from tests.faults.table import Try, done, tidy
 
 _GROUPS = {
     "controller": "The controller ends",
@@ -72,14 +72,14 @@ def lacks(table: Path, tests: Iterable[str], others: Iterable[str]) -> list[str]
         measured = [line["row"] for line in tidy(copy)]
         counting = done(copy, wanted)
     missing = [test for test in wanted if test not in counting]
-    turns = Counter(_Try.of(test).row for test in wanted)
-    stale = Counter(_Try.of(test).row for test in missing if test in ever)
+    turns = Counter(Try.of(test).row for test in wanted)
+    stale = Counter(Try.of(test).row for test in missing if test in ever)
     said = []
-    for row, count in Counter(_Try.of(test).row for test in missing).items():
+    for row, count in Counter(Try.of(test).row for test in missing).items():
         # Measured of other code, or before a failure.
         old = f" ({stale[row]} do not count)" if stale[row] else ""
         said.append(f"{row}: lacks {count} of {turns[row]} turns{old}")
-    known = {*turns, *(_Try.of(test).row for test in others)}
+    known = {*turns, *(Try.of(test).row for test in others)}
     gone = dict.fromkeys(row for row in measured if row not in known)
     return said + [f"{row}: was measured, and there is no such test" for row in gone]
 
@@ -95,7 +95,7 @@ def main(what: str, table: str, *files: str) -> int:
         return 0
     tests, others = map(_names, files)
     said = lacks(Path(table), tests, others)
-    rows = len({_Try.of(test).row for test in tests})
+    rows = len({Try.of(test).row for test in tests})
     print(*said, f"{rows} rows are wanted, and {len(said)} are not as they should be", sep="\n")
     return int(bool(said) or not tests)
 

@@ -42,6 +42,9 @@ PROMPT = 60.0
 LATE = 3.0
 """Seconds by which a thaw at the deadline may be late on such a processor."""
 
+GUARD = f"cat /sys/fs/cgroup/system.slice/quiesce-{LEASE}-*.service/cgroup.procs"
+"""A command that shows all processes of the guard, and of what PID 1 runs after it."""
+
 _LOAD = "/dev/shm/load.py"
 
 
@@ -173,8 +176,7 @@ class Scene:
 
     def guard(self) -> list[int]:
         """All processes of the guard, and of what PID 1 runs after it."""
-        script = f"cat /sys/fs/cgroup/system.slice/quiesce-{LEASE}-*.service/cgroup.procs"
-        return [int(word) for word in self._shown(script).split()]
+        return [int(word) for word in self._shown(GUARD).split()]
 
     def record(self) -> dict[str, Any]:
         """What the guard has written of its lease; {} where there is no record."""

@@ -11,13 +11,11 @@ import pytest
 
 from tests.faults.table import Table
 from tests.kernel.processes import wait_for
-from tests.vm.scene import DATA, LEASE, PLAY_SECONDS, SOON, Scene
+from tests.vm.scene import DATA, GUARD, PLAY_SECONDS, SOON, Scene
 
 # Stopped first, so that none of them acts on the death of another.
-KILL = (
-    f"pids=$(cat /sys/fs/cgroup/system.slice/quiesce-{LEASE}-*.service/cgroup.procs) && "
-    "kill -STOP $pids && kill -KILL $pids"
-)
+_KILL = "kill -STOP $pids && kill -KILL $pids"
+KILL = f"pids=$({GUARD}) && {_KILL}"
 LOST = "the guard was killed while it froze"
 STAYS_SECONDS = 2.0
 RELOAD_SECONDS = 150.0
@@ -34,7 +32,7 @@ echo 80 >dirty_ratio &&
 echo 70 >dirty_background_ratio"""
 # The threads of the guard that are in the kernel's syncfs().
 _IN_SYNCFS = f"""\
-for pid in $(cat /sys/fs/cgroup/system.slice/quiesce-{LEASE}-*.service/cgroup.procs); do
+for pid in $({GUARD}); do
     cat /proc/$pid/task/*/stack
 done | grep -c syncfs || :"""
 SLOW = {"bps": 0, "bps_rd": 0, "bps_wr": 1 << 20, "iops": 0, "iops_rd": 0, "iops_wr": 0}
@@ -168,8 +166,8 @@ def test_freezing_and_the_freezer_lives(scene: Scene, table: Table, asked: bool)
     slow_and_dirty(scene)
     with scene.play(flush=False, freeze_timeout=120) as play:
         wait_for(lambda: scene.vm.not_thawed() == {DATA: "freezing", "/": "frozen"}, PLAY_SECONDS)
-        both = [str(pid) for pid in guard_and_second(scene)]
-        scene.vm.run("sh", "-c", f"kill -STOP {' '.join(both)} && kill -KILL {' '.join(both)}")
+        both = " ".join(map(str, guard_and_second(scene)))
+        scene.vm.run("sh", "-c", f"pids='{both}' && {_KILL}")
         assert LOST in scene.wait(play, "failed", "Freeze")["result"]["msg"]
         if not asked:
             play.kill()
