@@ -96,10 +96,10 @@ lvm: ## the provider lvm on the same (as root)
 	@QUIESCE_SCENARIO=lvm $(TOOLS)/vm.sh $(ARGS)
 
 test-vm: export QUIESCE_VM_RELEASES := $(or $(QUIESCE_VM_RELEASES),$(RELEASES))
-test-vm: ## the same on Debian 11, 12 and 13, and the faults that need a machine (as root; an hour)
+test-vm: ## the same on Debian 11, 12 and 13, and the faults that need a machine (as root; more than an hour)
 	@$(TOOLS)/vm.sh
 	@QUIESCE_SCENARIO=lvm $(TOOLS)/vm.sh
-	@$(RUN) pytest tests/vm --table tests/faults/measured.jsonl $(ARGS)
+	@$(RUN) pytest tests/vm -n 2 --table tests/faults/measured.jsonl $(ARGS)
 	@$(TOOLS)/faults.sh page
 
 bench: ## how long writers wait, what a task and a fleet cost; writes docs/performance.md (as root; hours)
