@@ -27,7 +27,7 @@ from tests.kernel.lab import (
     remove_crashed_labs,
     throttled,
 )
-from tests.kernel.lab.loops import loops_of
+from tests.kernel.lab.loops import attach, detach, loops_of
 from tests.kernel.lab.teardown import PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,6 +148,33 @@ def test_a_device_can_be_held_to_a_rate(lab: Lab, filesystem: Filesystem) -> Non
             os.fsync(file.fileno())
         slow = time.monotonic() - begin
     assert slow > 0.8
+
+
+def test_a_loop_device_says_that_there_is_no_room_below(lab: Lab) -> None:
+    with lab.filesystem("ext4", 64 * MIB, mkfs=("-b", "4096", "-m", "0")) as below:
+        image = below.mountpoint / "image"
+        with image.open("wb") as file:
+            file.write(os.urandom(4096))  # the beginning of what is written later has its room
+            file.truncate(MIB)
+        device = attach(image, direct_io=True)
+        try:
+            fill(below.mountpoint / "ballast", 64 * MIB)
+            with open(device, "r+b", buffering=0) as written:
+                written.write(os.urandom(MIB // 2))
+                with pytest.raises(OSError, match="Input/output error"):
+                    os.fsync(written.fileno())
+        finally:
+            detach(device)
+
+
+def fill(path: Path, step: int) -> None:
+    """Take the last block of room."""
+    with path.open("wb") as ballast:
+        while step >= 4096:
+            try:
+                os.posix_fallocate(ballast.fileno(), os.fstat(ballast.fileno()).st_size, step)
+            except OSError:
+                step //= 2
 
 
 def test_a_snapshot_does_not_replace_another(filesystem: Filesystem) -> None:
