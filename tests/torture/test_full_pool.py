@@ -71,7 +71,7 @@ def test_the_storage_below_is_full(lab: Lab, fstype: str) -> None:
         folder.mkdir()
         os.sync()
         try:
-            for number in play.rounds(at_least=2):
+            for number in play.rounds(at_least=6):
                 play.start("evidence.py", "pledge", folder, kept)
                 play.start("evidence.py", "bulk", play.filesystem.mountpoint, play.log("refusals"))
                 squeeze(play, pool, before=number % 2 == 0)
@@ -90,7 +90,7 @@ def test_the_storage_below_is_full(lab: Lab, fstype: str) -> None:
         play.counts["writes refused"] = len(log.read_text().splitlines()) if log.exists() else 0
         play.counts["pledges"] = given
         assert play.counts["writes refused"] + play.counts["freezes refused"] > 0
-        play.report(full=1, pledges=10, rounds=2, checks=1)
+        play.report(full=1, pledges=10, rounds=6, checks=1)
 
 
 def squeeze(play: Scene, pool: Pool, before: bool) -> None:
