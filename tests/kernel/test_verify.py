@@ -211,17 +211,17 @@ def test_the_mount_is_seen_by_nobody_and_goes_with_a_module_that_is_killed(
 ) -> None:
     before = loops_of(lab.folder)
     argv = arguments_of("snapshot_verify", False, {"path": str(still)})
-    caught = tries = 0
+    caught = 0
     # Ten moments. An ext4 is read so fast that none of them may be in time: then try some more.
-    while tries < 10 or (not caught and tries < 100):
-        milliseconds = tries % 10 * 2
-        tries += 1
+    for number in range(100):
+        if caught and number >= 10:
+            break
         module = subprocess.Popen(argv, env=environment(), stdout=subprocess.DEVNULL)
         try:
             deadline = time.monotonic() + PATIENCE
             while loops_of(lab.folder) == before and module.poll() is None:
                 assert time.monotonic() < deadline
-            time.sleep(milliseconds / 1000)
+            time.sleep(number % 10 * 0.002)
             new = set(loops_of(lab.folder)) - set(before)
             assert not [each for each in mounts() if each.source in new]
             caught += bool(new) and module.poll() is None
